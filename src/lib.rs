@@ -1,0 +1,2 @@
+//! dkim-operator: two CNAMEs once, keys rolled for ever.
+pub mod model;

@@ -1,0 +1,7 @@
+//! The pure core: no client, no clock, no I/O. Time and randomness come in as values.
+
+pub mod guid;
+pub mod key;
+pub mod name;
+pub mod record;
+pub mod selector;

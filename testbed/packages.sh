@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that the tests and the demo use, where they are missing.
+#
+# Needs root; where sudo is there, it is used. No service of an installed package is started: a policy-rc.d
+# that forbids it is put in place for the time of the installation, and what was there before is restored.
+set -euo pipefail
+
+packages=(
+  knot              # authoritative DNS: the root and the tenants' zones
+  knot-dnsutils     # kdig
+  unbound           # recursive DNS
+  python3-dkim      # verifies signatures (dkimpy)
+  python3-dnspython # used by dkimpy
+  libmail-dkim-perl # verifies signatures (Mail::DKIM)
+  libnet-dns-perl   # used by Mail::DKIM
+)
+
+say() { printf '%s\n' "$*" >&2; }
+
+missing=()
+for package in "${packages[@]}"; do
+  # shellcheck disable=SC2016 # ${Status} is dpkg-query's own syntax
+  status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
+  if [[ $status != 'install ok installed' ]]; then missing+=("$package"); fi
+done
+if ((${#missing[@]} == 0)); then exit 0; fi
+
+if ((EUID != 0)); then
+  if command -v sudo >/dev/null; then
+    say "using sudo to install: ${missing[*]}"
+    exec sudo -- "$(readlink -f "${BASH_SOURCE[0]}")" "$@"
+  fi
+  say "root is needed to install: ${missing[*]}"
+  say "run this script as root, or: apt-get install --no-install-recommends ${missing[*]}"
+  exit 1
+fi
+
+exec 9>/run/lock/dkim-operator-packages.lock
+flock 9
+
+policy=/usr/sbin/policy-rc.d
+saved=
+placed=
+restore() {
+  if [[ -n $saved ]]; then
+    mv -f "$saved" "$policy"
+  elif [[ -n $placed ]]; then
+    rm -f "$policy"
+  fi
+  saved=
+  placed=
+}
+trap restore EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [[ -e $policy || -L $policy ]]; then
+  kept=$(mktemp "$policy.before.XXXXXX")
+  mv -f "$policy" "$kept"
+  saved=$kept
+fi
+placed=yes
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+install_missing() {
+  DEBIAN_FRONTEND=noninteractive apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -y \
+    --no-install-recommends install "${missing[@]}" >&2
+}
+
+say "[1/3] installing ${#missing[@]} packages: ${missing[*]} (usually less than a minute)"
+if ! install_missing; then
+  say "[2/3] that failed: fetching the package lists, then trying once more"
+  apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 update >&2
+  install_missing
+fi
+say "[3/3] installed after $SECONDS s; no service was started"

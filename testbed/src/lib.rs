@@ -1,0 +1,27 @@
+//! A test bed for dkim-operator: a real Kubernetes control plane and a real DNS tree, on loopback addresses of
+//! their own, up in seconds and surely gone afterwards.
+//!
+//! - [`ControlPlane`]: etcd, kube-apiserver and kube-controller-manager, with kubectl and helm.
+//! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`] and [`Unbound`] one by one.
+//! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
+//! - [`Address`]: a loopback address that nobody else has; [`eventually`]: waiting with a clear message.
+//!
+//! `testbed/build.sh` builds the Kubernetes binaries once, `testbed/packages.sh` installs the DNS servers.
+
+mod address;
+mod binaries;
+mod dns;
+mod error;
+mod plane;
+mod poll;
+mod process;
+mod scratch;
+
+pub use address::Address;
+pub use binaries::Binaries;
+pub use dns::{Answer, Caching, DnsTree, Found, Knot, Unbound, lookup, txt};
+pub use error::{Error, Result};
+pub use plane::{ControlPlane, KUBECONFIG_VARIABLE, Options, Output};
+pub use poll::eventually;
+pub use process::{Process, Signal, Spec, Usage};
+pub use scratch::{KEEP_VARIABLE, Scratch};
