@@ -8,7 +8,7 @@ use crate::{Error, Result};
 
 /// An address is held by having this UDP port of it open: the kernel gives it to one process only, and takes it
 /// back when the process ends, however that happens.
-const HOLDING_PORT: u16 = 48_653;
+const HOLDING_PORT: u16 = 28_653;
 /// Ports that must be free at a new address: someone who does not take part in the holding may use them.
 const PROBED_PORTS: [u16; 3] = [53, 2379, 6443];
 /// How many addresses are tried.

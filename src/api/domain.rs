@@ -1,0 +1,324 @@
+//! `DkimDomain`: one per domain that sends mail, written by the tenant.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::HumanDuration;
+
+/// What a tenant asks for: that mail from this domain is signed.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "dkim-operator.io",
+    version = "v1alpha1",
+    kind = "DkimDomain",
+    namespaced,
+    shortname = "dkim",
+    shortname = "dkims",
+    category = "mail",
+    status = "DkimDomainStatus",
+    derive = "PartialEq",
+    doc = "A domain whose mail is signed with DKIM. Publish the two CNAMEs that status.records shows, once; keys are made, published, switched on and rolled for ever.",
+    selectable = "spec.domain",
+    printcolumn(name = "DOMAIN", type_ = "string", json_path = ".spec.domain", description = "The domain after the @ of the sender."),
+    printcolumn(name = "ENABLED", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enabled\")].status", description = "Whether mail is signed as this domain rather than as the provider."),
+    printcolumn(name = "SIGNING", type_ = "string", json_path = ".status.signing.selector", description = "The selector that signs now."),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether signing is what the spec asks for."),
+    printcolumn(name = "REASON", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, in one word."),
+    printcolumn(name = "NEXT ROTATION", type_ = "date", json_path = ".status.rotation.next", description = "When the next key takes over."),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DkimDomainSpec {
+    /// The domain after the @ of the sender, such as contoso.com. International domains may be written as they
+    /// are read or as xn--. Every domain stands alone: subdomains need a DkimDomain of their own. Cannot be changed.
+    #[schemars(length(min = 3, max = 253), regex(pattern = r"^[^\s/@:*_]+$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("domain cannot be changed; make a new DkimDomain for the other domain and delete this one"))]
+    #[x_kube(validation = Rule::new("self.contains('.') && !self.startsWith('.') && !self.contains('..')").message("domain must be a whole domain name with at least two labels, such as contoso.com"))]
+    pub domain: String,
+
+    /// Sign as this domain (true) or with the provider's default signature (false). Mail leaves signed either way.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+
+    /// The DkimProvider that publishes the keys; the one marked default where left out. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_ref: Option<ProviderRef>,
+
+    /// Which kind of key to make. A change is brought in by the next rotation.
+    #[serde(default)]
+    pub key: KeyRequest,
+
+    /// When keys are rolled.
+    #[serde(default)]
+    pub rotation: RotationRequest,
+
+    /// The two selectors. Change them only if the default ones are taken by another service. Cannot be changed later.
+    #[serde(default = "default_selectors")]
+    #[schemars(length(min = 2, max = 2), inner(length(min = 1, max = 30), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")))]
+    #[x_kube(validation = Rule::new("self[0] != self[1]").message("selectors must be two different names, such as selector1 and selector2"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("selectors cannot be changed; the CNAMEs that are published carry them"))]
+    pub selectors: Vec<String>,
+
+    /// The label that stands for this domain in the provider's names. Derived from the domain where left out; set
+    /// it when moving from a provider whose CNAMEs are already published. Cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 53), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    pub guid: Option<String>,
+
+    /// How messages are signed.
+    #[serde(default)]
+    pub signature: SignatureRequest,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_selectors() -> Vec<String> {
+    vec!["selector1".to_owned(), "selector2".to_owned()]
+}
+
+/// A DkimProvider by name.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct ProviderRef {
+    /// The provider's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Key algorithms on offer.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyAlgorithm {
+    /// rsa-sha256, which every receiver verifies.
+    #[default]
+    #[serde(rename = "RSA")]
+    Rsa,
+    /// ed25519-sha256 (RFC 8463), which a part of the receivers verifies.
+    Ed25519,
+}
+
+/// Which kind of key to make.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("self.algorithm == 'RSA' || !has(self.size)").message("key.size belongs to RSA; leave it out for Ed25519").field_path(".size"))]
+pub struct KeyRequest {
+    /// RSA, which every receiver verifies, or Ed25519, which a part of them does.
+    #[serde(default)]
+    pub algorithm: KeyAlgorithm,
+    /// Bits of an RSA key: 2048 where left out, 3072 or 4096; 1024 only where the provider allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self in [1024, 2048, 3072, 4096]").message("key.size must be 1024, 2048, 3072 or 4096"))]
+    pub size: Option<i32>,
+}
+
+impl Default for KeyRequest {
+    fn default() -> Self {
+        Self { algorithm: KeyAlgorithm::Rsa, size: None }
+    }
+}
+
+/// When keys are rolled.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationRequest {
+    /// Time from one switch to the next, such as 4320h (180 days, the default).
+    #[serde(default = "default_interval")]
+    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("rotation.interval must be greater than zero, such as 4320h"))]
+    pub interval: HumanDuration,
+
+    /// How long a key that has signed stays published after its last use, such as 96h (the default).
+    #[serde(default = "default_drain")]
+    pub drain: HumanDuration,
+
+    /// While true no rotation begins; one under way is finished.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// Rotate once, at this time or as soon after it as the next key is ready. kubectl dkim rotate sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_at: Option<Time>,
+}
+
+fn default_interval() -> HumanDuration {
+    HumanDuration::hours(180 * 24)
+}
+
+fn default_drain() -> HumanDuration {
+    HumanDuration::hours(96)
+}
+
+impl Default for RotationRequest {
+    fn default() -> Self {
+        Self { interval: default_interval(), drain: default_drain(), paused: false, rotate_at: None }
+    }
+}
+
+/// The canonicalisations of RFC 6376 §3.4.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "lowercase")]
+pub enum Canonicalization {
+    /// White space and header case may change on the way.
+    #[default]
+    Relaxed,
+    /// Nothing may change on the way.
+    Simple,
+}
+
+/// How messages are signed.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SignatureRequest {
+    /// Canonicalisation of the header: relaxed (default) or simple.
+    #[serde(default)]
+    pub header_canonicalization: Canonicalization,
+    /// Canonicalisation of the body: relaxed (default) or simple.
+    #[serde(default)]
+    pub body_canonicalization: Canonicalization,
+    /// Write the time of signing, t=.
+    #[serde(default = "yes")]
+    pub timestamp: bool,
+    /// Let signatures end this long after signing, x=; without it they do not end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("signature.expiration must be 1h or more: mail is under way for days"))]
+    pub expiration: Option<HumanDuration>,
+    /// Name each signed header once more than it occurs, so that nobody can add another one on the way.
+    #[serde(default)]
+    pub oversign: bool,
+    /// Headers to sign besides From, To, Message-ID, Subject, MIME-Version and Content-Type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 76), regex(pattern = "^[!-9;-~]+$")))]
+    pub extra_headers: Vec<String>,
+}
+
+impl Default for SignatureRequest {
+    fn default() -> Self {
+        Self {
+            header_canonicalization: Canonicalization::Relaxed,
+            body_canonicalization: Canonicalization::Relaxed,
+            timestamp: true,
+            expiration: None,
+            oversign: false,
+            extra_headers: Vec::new(),
+        }
+    }
+}
+
+/// What the operator sees and does. Derived from the key Secret and from DNS; wiping it loses nothing.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DkimDomainStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled (kstatus), and the steps to it. Every reason is in the documentation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Every record the tenant must publish, and what DNS says of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<RecordStatus>,
+    /// What signers are told to sign with now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<SigningStatus>,
+    /// The two slots.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["selector"]))]
+    pub keys: Vec<KeyStatus>,
+    /// When keys were and will be rolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationStatus>,
+    /// The Secret that holds the keys, for signers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+}
+
+/// One record to publish.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct RecordStatus {
+    /// The whole name, such as selector1._domainkey.contoso.com.
+    pub name: String,
+    /// The name below the domain, as most DNS consoles want it: selector1._domainkey.
+    pub host: String,
+    /// The record type, CNAME.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// What it points at.
+    pub value: String,
+    /// Time to live in seconds.
+    pub ttl: i32,
+    /// What DNS says: Verified, Missing, WrongTarget and so on; Pending before the first look.
+    pub state: String,
+    /// The state in words: which server said what, and what to do.
+    pub diagnosis: String,
+}
+
+/// What signers are told to sign with.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningStatus {
+    /// The selector, s=.
+    pub selector: String,
+    /// The signing domain, d=: this domain, or the provider's while default signing.
+    pub domain: String,
+    /// SHA-256 of the public key.
+    pub fingerprint: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// One slot.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// The slot's selector.
+    pub selector: String,
+    /// Empty, Generated, Published, Active or Draining.
+    pub phase: String,
+    /// SHA-256 of the public key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// RSA or Ed25519.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<String>,
+    /// Bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<i32>,
+    /// When the key was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Time>,
+    /// When it was first seen in DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Time>,
+    /// While draining: until when it stays published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drains_until: Option<Time>,
+}
+
+/// Rotation, past and future.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationStatus {
+    /// How often keys were switched.
+    pub count: i64,
+    /// The last switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Time>,
+    /// The next switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Time>,
+    /// Idle, Due, Draining or Preparing.
+    pub phase: String,
+    /// Why a rotation that is due has not happened, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+}
+
+/// A Secret by namespace and name.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct SecretRef {
+    /// Its namespace: the tenant's, or the provider's keyNamespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}

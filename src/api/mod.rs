@@ -1,0 +1,27 @@
+//! The resources of group `dkim-operator.io`, version `v1alpha1`.
+
+mod domain;
+mod duration;
+mod provider;
+mod record_set;
+pub mod signing_config;
+
+pub use domain::*;
+pub use duration::HumanDuration;
+pub use provider::*;
+pub use record_set::*;
+
+/// The API group.
+pub const GROUP: &str = "dkim-operator.io";
+/// The field manager of everything the controller applies.
+pub const FIELD_MANAGER: &str = "dkim-operator";
+/// Label value of everything the controller made.
+pub const MANAGED_BY: &str = "dkim-operator";
+/// The well-known label that carries [`MANAGED_BY`].
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Label on key Secrets and record sets: the domain in A-label form (a hash of it where it is over 63 bytes).
+pub const LABEL_DOMAIN: &str = "dkim-operator.io/domain-name";
+/// Annotation on key Secrets: namespace and name of the DkimDomain they belong to, as `NAMESPACE/NAME`.
+pub const ANNOTATION_OWNER: &str = "dkim-operator.io/dkim-domain";
+/// Finalizer on DkimDomains: the record set is told of the release before the object goes.
+pub const FINALIZER: &str = "dkim-operator.io/release";

@@ -1,0 +1,278 @@
+//! `DkimProvider`: one per installation or tariff, written by the mail provider.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::HumanDuration;
+
+/// How and where the provider publishes keys for its tenants.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "dkim-operator.io",
+    version = "v1alpha1",
+    kind = "DkimProvider",
+    category = "mail",
+    status = "DkimProviderStatus",
+    derive = "PartialEq",
+    doc = "Where and how keys are published for tenants' DkimDomains, and what tenants may choose.",
+    printcolumn(name = "INITIAL DOMAIN", type_ = "string", json_path = ".spec.initialDomain", description = "The provider's domain below which keys are published."),
+    printcolumn(name = "DEFAULT", type_ = "boolean", json_path = ".spec.default", description = "Whether domains without providerRef use it."),
+    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether domains are served."),
+    printcolumn(name = "REASON", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, in one word."),
+    printcolumn(name = "DOMAINS", type_ = "integer", json_path = ".status.domains.total", description = "How many domains use it."),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.tenancy == 'Trusted' || self.guidPolicy != 'Readable' || self.initialDomain.contains('{namespace}') || size(self.allowedNamespaces.names) == 1").message("a provider that several tenants share must tell them apart, or a CNAME left by one verifies for the next: put {namespace} into initialDomain, or set guidPolicy to Salted or Opaque, or name exactly one namespace in allowedNamespaces.names, or set tenancy to Trusted if all its namespaces belong to one owner").field_path(".tenancy"))]
+pub struct DkimProviderSpec {
+    /// The provider's domain below which keys are published, such as onmail.example, or with {namespace} as one
+    /// of its labels, such as {namespace}.onmail.example: an organisation per namespace. Cannot be changed.
+    #[schemars(length(min = 3, max = 200), regex(pattern = r"^(\{namespace\}\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("initialDomain cannot be changed; tenants' CNAMEs point into it. Make a second DkimProvider"))]
+    pub initial_domain: String,
+
+    /// Use this provider for domains that name none.
+    #[serde(default)]
+    pub default: bool,
+
+    /// How the label that stands for a domain is made: Readable (contoso-com), Salted (readable, then a hash that
+    /// differs per namespace) or Opaque (only the hash: tells nothing of the tenant). Cannot be changed.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("guidPolicy cannot be changed; tenants' CNAMEs carry its result. Make a second DkimProvider"))]
+    pub guid_policy: GuidPolicy,
+
+    /// Isolated (default): namespaces are different tenants, and a CNAME proves which one. Trusted: all belong to
+    /// one owner, who vouches for them.
+    #[serde(default)]
+    pub tenancy: Tenancy,
+
+    /// What tenants may choose.
+    #[serde(default)]
+    pub key_policy: KeyPolicy,
+
+    /// How keys get into DNS.
+    #[serde(default)]
+    pub publish: Publish,
+
+    /// How DNS is looked at.
+    #[serde(default)]
+    pub verification: Verification,
+
+    /// Which namespaces may use this provider.
+    #[serde(default)]
+    pub allowed_namespaces: AllowedNamespaces,
+
+    /// The namespace in which private keys live, that of the mail system, so that tenants never hold them. The
+    /// tenant's own namespace where left out. Cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("keyNamespace cannot be changed; signers read keys from there. Make a second DkimProvider"))]
+    pub key_namespace: Option<String>,
+}
+
+/// How GUIDs are made.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GuidPolicy {
+    /// contoso.com becomes contoso-com.
+    #[default]
+    Readable,
+    /// Readable, then a hash that differs per namespace.
+    Salted,
+    /// Only the hash.
+    Opaque,
+}
+
+/// Whether the provider's namespaces trust each other.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tenancy {
+    /// They are different tenants.
+    #[default]
+    Isolated,
+    /// They belong to one owner.
+    Trusted,
+}
+
+/// What tenants may choose.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyPolicy {
+    /// Allow RSA keys of 1024 bits, which RFC 8301 advises against.
+    #[serde(default)]
+    pub allow_rsa1024: bool,
+    /// The shortest rotation.interval that tenants may set.
+    #[serde(default = "default_min_interval")]
+    pub min_interval: HumanDuration,
+    /// The shortest rotation.drain that tenants may set.
+    #[serde(default = "default_min_drain")]
+    pub min_drain: HumanDuration,
+    /// The longest time for which a signer may go on with what it read before: kubelet brings a changed Secret
+    /// into a pod within about 90 s. Added to every drain.
+    #[serde(default = "default_signer_lag")]
+    pub signer_lag: HumanDuration,
+}
+
+fn default_min_interval() -> HumanDuration {
+    HumanDuration::hours(24)
+}
+
+fn default_min_drain() -> HumanDuration {
+    HumanDuration::hours(24)
+}
+
+fn default_signer_lag() -> HumanDuration {
+    HumanDuration::minutes(5)
+}
+
+impl Default for KeyPolicy {
+    fn default() -> Self {
+        Self {
+            allow_rsa1024: false,
+            min_interval: default_min_interval(),
+            min_drain: default_min_drain(),
+            signer_lag: default_signer_lag(),
+        }
+    }
+}
+
+/// How keys get into DNS: through the embedded authoritative server.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Publish {
+    /// Time to live of the key records in seconds, 300 where left out. A switch waits this long for old answers.
+    #[serde(default = "default_ttl")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub ttl: i32,
+    /// Time to live of negative answers in seconds (RFC 2308), 60 where left out.
+    #[serde(default = "default_negative_ttl")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub negative_ttl: i32,
+    /// The apex of the zone that the embedded server is authoritative for: delegate it by NS. Left out, it is
+    /// _domainkey.INITIAL-DOMAIN. It must end the initial domain, such as onmail.example.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub zone: Option<String>,
+    /// The names of the embedded server, as the delegation has them, such as ns1.onmail.example.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 13), inner(length(min = 1, max = 253)))]
+    pub name_servers: Vec<String>,
+}
+
+fn default_ttl() -> i32 {
+    300
+}
+
+fn default_negative_ttl() -> i32 {
+    60
+}
+
+impl Default for Publish {
+    fn default() -> Self {
+        Self {
+            ttl: default_ttl(),
+            negative_ttl: default_negative_ttl(),
+            zone: None,
+            name_servers: Vec::new(),
+        }
+    }
+}
+
+/// How DNS is looked at.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Verification {
+    /// Recursive resolvers to ask, as IP or IP:port. Those of the operator's pod where left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 2, max = 64), regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$")))]
+    pub resolvers: Vec<String>,
+    /// Ask the authoritative servers of the zones first (default). Turn it off in networks that let nothing but
+    /// the resolvers through.
+    #[serde(default = "yes")]
+    pub authoritative: bool,
+    /// Time between looks while a record is awaited.
+    #[serde(default = "default_pending_interval")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("verification.pendingInterval must be 1s or more"))]
+    pub pending_interval: HumanDuration,
+    /// Time between looks while everything is as it should be.
+    #[serde(default = "default_interval")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("verification.interval must be 1s or more"))]
+    pub interval: HumanDuration,
+    /// How long both CNAMEs must be gone before signing falls back to the default.
+    #[serde(default = "default_grace")]
+    pub grace: HumanDuration,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_pending_interval() -> HumanDuration {
+    HumanDuration::seconds(15)
+}
+
+fn default_interval() -> HumanDuration {
+    HumanDuration::minutes(15)
+}
+
+fn default_grace() -> HumanDuration {
+    HumanDuration::minutes(10)
+}
+
+impl Default for Verification {
+    fn default() -> Self {
+        Self {
+            resolvers: Vec::new(),
+            authoritative: true,
+            pending_interval: default_pending_interval(),
+            interval: default_interval(),
+            grace: default_grace(),
+        }
+    }
+}
+
+/// Which namespaces may use a provider. Empty: all.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedNamespaces {
+    /// These namespaces, by name.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub names: Vec<String>,
+    /// Namespaces with all of these labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// What the operator says of a provider.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DkimProviderStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Accepted, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// The zone that is served, to delegate by NS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// How many domains use it, by state.
+    #[serde(default)]
+    pub domains: DomainCounts,
+}
+
+/// Domains by state.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DomainCounts {
+    /// All.
+    pub total: i64,
+    /// Signing is what the spec asks for.
+    pub ready: i64,
+    /// Signed as the domain itself.
+    pub enabled: i64,
+}

@@ -1,0 +1,87 @@
+//! `DkimRecordSet`: what is to be published for one domain, and the claim to it. Written by the controller alone.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The TXT records of one domain. The object's name is the domain; creating it is the claim to it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "dkim-operator.io",
+    version = "v1alpha1",
+    kind = "DkimRecordSet",
+    namespaced,
+    category = "mail",
+    derive = "PartialEq",
+    doc = "What is published for one domain, and who has claimed it. Written by the operator alone; its name is the domain. Holds nothing secret.",
+    selectable = "spec.guid",
+    printcolumn(name = "GUID", type_ = "string", json_path = ".spec.guid", description = "The label that stands for the domain."),
+    printcolumn(name = "PROVIDER", type_ = "string", json_path = ".spec.provider", description = "The DkimProvider."),
+    printcolumn(name = "CLAIMED BY", type_ = "string", json_path = ".spec.claimRef.namespace", description = "The namespace whose DkimDomain holds the claim; empty while it drains."),
+    printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DkimRecordSetSpec {
+    /// The DkimDomain that holds the domain; none once it is deleted and the records only drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim_ref: Option<ClaimRef>,
+    /// The DkimProvider's name.
+    pub provider: String,
+    /// The label that stands for the domain in the provider's names.
+    pub guid: String,
+    /// The zone the records are in.
+    pub zone: ZoneSpec,
+    /// Seconds for which a record that has signed stays after the claim is gone: drain and signer lag.
+    pub drain_seconds: i64,
+    /// The records, slot by slot.
+    #[serde(default)]
+    pub records: Vec<PublishedRecord>,
+}
+
+/// Who holds a domain.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// The DkimDomain's namespace.
+    pub namespace: String,
+    /// The DkimDomain's name.
+    pub name: String,
+    /// The DkimDomain's uid.
+    pub uid: String,
+}
+
+/// The zone that an embedded server is authoritative for.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ZoneSpec {
+    /// The apex, such as _domainkey.contoso.onmail.example.
+    pub apex: String,
+    /// The NS records of the apex.
+    #[serde(default)]
+    pub name_servers: Vec<String>,
+    /// Time to live of negative answers in seconds (SOA minimum, RFC 2308 §4).
+    pub negative_ttl: i32,
+}
+
+/// One TXT record to publish.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedRecord {
+    /// The slot's selector, such as selector1.
+    pub selector: String,
+    /// The owner name, such as selector1-contoso-com._domainkey.contoso.onmail.example.
+    pub name: String,
+    /// Time to live in seconds.
+    pub ttl: i32,
+    /// The text, not yet cut into character-strings.
+    pub value: String,
+    /// The key's serial: counts the keys of a domain from 1 and never repeats.
+    pub serial: i64,
+    /// When signers were first told to use the key; none while it waits its turn. Once set, the record must
+    /// outlive the key's last use by the drain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_since: Option<Time>,
+    /// The record must stay until then; none while its key is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_until: Option<Time>,
+}
