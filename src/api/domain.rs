@@ -21,12 +21,42 @@ use super::HumanDuration;
     derive = "PartialEq",
     doc = "A domain whose mail is signed with DKIM. Publish the two CNAMEs that status.records shows, once; keys are made, published, switched on and rolled for ever.",
     selectable = "spec.domain",
-    printcolumn(name = "DOMAIN", type_ = "string", json_path = ".spec.domain", description = "The domain after the @ of the sender."),
-    printcolumn(name = "ENABLED", type_ = "string", json_path = ".status.conditions[?(@.type==\"Enabled\")].status", description = "Whether mail is signed as this domain rather than as the provider."),
-    printcolumn(name = "SIGNING", type_ = "string", json_path = ".status.signing.selector", description = "The selector that signs now."),
-    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether signing is what the spec asks for."),
-    printcolumn(name = "REASON", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, in one word."),
-    printcolumn(name = "NEXT ROTATION", type_ = "date", json_path = ".status.rotation.next", description = "When the next key takes over."),
+    printcolumn(
+        name = "DOMAIN",
+        type_ = "string",
+        json_path = ".spec.domain",
+        description = "The domain after the @ of the sender."
+    ),
+    printcolumn(
+        name = "ENABLED",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Enabled\")].status",
+        description = "Whether mail is signed as this domain rather than as the provider."
+    ),
+    printcolumn(
+        name = "SIGNING",
+        type_ = "string",
+        json_path = ".status.signing.selector",
+        description = "The selector that signs now."
+    ),
+    printcolumn(
+        name = "READY",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether signing is what the spec asks for."
+    ),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why, in one word."
+    ),
+    printcolumn(
+        name = "NEXT ROTATION",
+        type_ = "date",
+        json_path = ".status.rotation.next",
+        description = "When the next key takes over."
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -56,7 +86,10 @@ pub struct DkimDomainSpec {
 
     /// The two selectors. Change them only if the default ones are taken by another service. Cannot be changed later.
     #[serde(default = "default_selectors")]
-    #[schemars(length(min = 2, max = 2), inner(length(min = 1, max = 30), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")))]
+    #[schemars(
+        length(min = 2, max = 2),
+        inner(length(min = 1, max = 30), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
+    )]
     #[x_kube(validation = Rule::new("self[0] != self[1]").message("selectors must be two different names, such as selector1 and selector2"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("selectors cannot be changed; the CNAMEs that are published carry them"))]
     pub selectors: Vec<String>,

@@ -34,7 +34,8 @@ impl HumanDuration {
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let fault = || format!("\"{text}\" is no duration; write numbers with h, m, s or ms, such as 96h or 1h30m");
+        let fault =
+            || format!("\"{text}\" is no duration; write numbers with h, m, s or ms, such as 96h or 1h30m");
         let mut total = SignedDuration::ZERO;
         let mut rest = text;
         if rest.is_empty() {

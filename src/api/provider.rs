@@ -19,11 +19,36 @@ use super::HumanDuration;
     status = "DkimProviderStatus",
     derive = "PartialEq",
     doc = "Where and how keys are published for tenants' DkimDomains, and what tenants may choose.",
-    printcolumn(name = "INITIAL DOMAIN", type_ = "string", json_path = ".spec.initialDomain", description = "The provider's domain below which keys are published."),
-    printcolumn(name = "DEFAULT", type_ = "boolean", json_path = ".spec.default", description = "Whether domains without providerRef use it."),
-    printcolumn(name = "READY", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status", description = "Whether domains are served."),
-    printcolumn(name = "REASON", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason", description = "Why, in one word."),
-    printcolumn(name = "DOMAINS", type_ = "integer", json_path = ".status.domains.total", description = "How many domains use it."),
+    printcolumn(
+        name = "INITIAL DOMAIN",
+        type_ = "string",
+        json_path = ".spec.initialDomain",
+        description = "The provider's domain below which keys are published."
+    ),
+    printcolumn(
+        name = "DEFAULT",
+        type_ = "boolean",
+        json_path = ".spec.default",
+        description = "Whether domains without providerRef use it."
+    ),
+    printcolumn(
+        name = "READY",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether domains are served."
+    ),
+    printcolumn(
+        name = "REASON",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why, in one word."
+    ),
+    printcolumn(
+        name = "DOMAINS",
+        type_ = "integer",
+        json_path = ".status.domains.total",
+        description = "How many domains use it."
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -31,7 +56,12 @@ use super::HumanDuration;
 pub struct DkimProviderSpec {
     /// The provider's domain below which keys are published, such as onmail.example, or with {namespace} as one
     /// of its labels, such as {namespace}.onmail.example: an organisation per namespace. Cannot be changed.
-    #[schemars(length(min = 3, max = 200), regex(pattern = r"^(\{namespace\}\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 3, max = 200),
+        regex(
+            pattern = r"^(\{namespace\}\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
+        )
+    )]
     #[x_kube(validation = Rule::new("self == oldSelf").message("initialDomain cannot be changed; tenants' CNAMEs point into it. Make a second DkimProvider"))]
     pub initial_domain: String,
 
@@ -186,7 +216,15 @@ impl Default for Publish {
 pub struct Verification {
     /// Recursive resolvers to ask, as IP or IP:port. Those of the operator's pod where left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(min = 2, max = 64), regex(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$")))]
+    #[schemars(
+        length(max = 8),
+        inner(
+            length(min = 2, max = 64),
+            regex(
+                pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$"
+            )
+        )
+    )]
     pub resolvers: Vec<String>,
     /// Ask the authoritative servers of the zones first (default). Turn it off in networks that let nothing but
     /// the resolvers through.

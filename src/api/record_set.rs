@@ -16,9 +16,24 @@ use serde::{Deserialize, Serialize};
     derive = "PartialEq",
     doc = "What is published for one domain, and who has claimed it. Written by the operator alone; its name is the domain. Holds nothing secret.",
     selectable = "spec.guid",
-    printcolumn(name = "GUID", type_ = "string", json_path = ".spec.guid", description = "The label that stands for the domain."),
-    printcolumn(name = "PROVIDER", type_ = "string", json_path = ".spec.provider", description = "The DkimProvider."),
-    printcolumn(name = "CLAIMED BY", type_ = "string", json_path = ".spec.claimRef.namespace", description = "The namespace whose DkimDomain holds the claim; empty while it drains."),
+    printcolumn(
+        name = "GUID",
+        type_ = "string",
+        json_path = ".spec.guid",
+        description = "The label that stands for the domain."
+    ),
+    printcolumn(
+        name = "PROVIDER",
+        type_ = "string",
+        json_path = ".spec.provider",
+        description = "The DkimProvider."
+    ),
+    printcolumn(
+        name = "CLAIMED BY",
+        type_ = "string",
+        json_path = ".spec.claimRef.namespace",
+        description = "The namespace whose DkimDomain holds the claim; empty while it drains."
+    ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

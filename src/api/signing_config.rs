@@ -55,5 +55,4 @@ pub struct SignatureConfig {
 }
 
 /// The headers that every signature covers, in the order of `h=`.
-pub const SIGNED_HEADERS: [&str; 6] =
-    ["From", "To", "Message-ID", "Subject", "MIME-Version", "Content-Type"];
+pub const SIGNED_HEADERS: [&str; 6] = ["From", "To", "Message-ID", "Subject", "MIME-Version", "Content-Type"];

@@ -2,7 +2,9 @@
 
 pub mod guid;
 pub mod key;
+pub mod keyring;
 pub mod name;
 pub mod record;
+pub mod rotation;
 pub mod selector;
 pub mod sighting;

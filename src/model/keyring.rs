@@ -1,0 +1,229 @@
+//! The keyring: both slots with their keys' phases and times. It is the truth, and lives in the key Secret.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::key::{KeyFingerprint, KeyKind, PublicKey};
+use super::name::DomainName;
+use super::selector::{PerSlot, Selector, SlotId};
+
+/// The version of the stored form this program writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything about one domain's keys but the private halves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keyring {
+    /// The version of the stored form.
+    pub format_version: u32,
+    /// The domain the keys are for.
+    pub domain: DomainName,
+    /// The greatest serial given to a key so far. Serials are never used twice.
+    pub last_serial: u64,
+    /// As whom mail is signed.
+    pub mode: Mode,
+    /// Since when.
+    pub mode_since: Timestamp,
+    /// The two slots.
+    pub slots: PerSlot<Slot>,
+    /// Rotations past and asked for.
+    pub log: RotationLog,
+}
+
+/// As whom mail is signed with the active key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// As the provider: `d=` the initial domain, `s=` the provider's selector. Needs no CNAME.
+    Default,
+    /// As the domain itself, through the tenant's CNAME.
+    Domain,
+}
+
+/// One slot: a selector, the key in it, and the CNAME that leads to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slot {
+    /// The slot's selector.
+    pub selector: Selector,
+    /// Where its key stands.
+    pub phase: Phase,
+    /// Where its CNAME stands.
+    pub link: Link,
+    /// Seconds for which resolvers may hold what this slot's name answered before the present key.
+    pub older_ttl: u32,
+}
+
+/// A key without its private half.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyInfo {
+    /// Counts the keys of a domain from 1.
+    pub serial: u64,
+    /// What kind of key it is.
+    pub kind: KeyKind,
+    /// The public half.
+    pub public: PublicKey,
+    /// Its fingerprint.
+    pub fingerprint: KeyFingerprint,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// The life of a key in its slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all_fields = "camelCase")]
+pub enum Phase {
+    /// No key.
+    Empty,
+    /// Made and stored; its TXT not yet seen in DNS.
+    Generated {
+        /// The key.
+        key: KeyInfo,
+    },
+    /// Seen in DNS at every server.
+    Published {
+        /// The key.
+        key: KeyInfo,
+        /// When it was first seen.
+        seen: Timestamp,
+        /// When every resolver's older answer has run out.
+        settled: Timestamp,
+    },
+    /// Signers are told to sign with it.
+    Active {
+        /// The key.
+        key: KeyInfo,
+        /// When it was first seen in DNS.
+        seen: Timestamp,
+        /// Since when it signs.
+        since: Timestamp,
+    },
+    /// It has signed, and stays published until mail under way has arrived.
+    Draining {
+        /// The key.
+        key: KeyInfo,
+        /// Since when it signed.
+        since: Timestamp,
+        /// Until when it stays published.
+        until: Timestamp,
+    },
+}
+
+impl Phase {
+    /// The key, if there is one.
+    #[must_use]
+    pub fn key(&self) -> Option<&KeyInfo> {
+        match self {
+            Self::Empty => None,
+            Self::Generated { key }
+            | Self::Published { key, .. }
+            | Self::Active { key, .. }
+            | Self::Draining { key, .. } => Some(key),
+        }
+    }
+
+    /// The phase's name as status shows it.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Empty => "Empty",
+            Self::Generated { .. } => "Generated",
+            Self::Published { .. } => "Published",
+            Self::Active { .. } => "Active",
+            Self::Draining { .. } => "Draining",
+        }
+    }
+}
+
+/// Where a slot's CNAME stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all_fields = "camelCase")]
+pub enum Link {
+    /// Not there, or not yet looked at.
+    Down {
+        /// Since when.
+        since: Timestamp,
+        /// Seconds for which a resolver may remember what is there instead.
+        older_ttl: u32,
+    },
+    /// There.
+    Up {
+        /// When every resolver's older answer has run out.
+        trusted_from: Timestamp,
+    },
+}
+
+/// Rotations past and asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationLog {
+    /// How often the active key was replaced.
+    pub count: u64,
+    /// The last time the active key changed (the first activation included).
+    pub last: Option<Timestamp>,
+    /// The newest `rotateAt` taken note of.
+    pub noted_request: Option<Timestamp>,
+    /// A request not yet carried out.
+    pub pending_request: Option<Timestamp>,
+}
+
+impl Keyring {
+    /// A keyring without keys, for a domain that is new.
+    #[must_use]
+    pub fn new(domain: DomainName, selectors: PerSlot<Selector>, now: Timestamp) -> Self {
+        let PerSlot([one, two]) = selectors;
+        let slot = |selector| Slot {
+            selector,
+            phase: Phase::Empty,
+            link: Link::Down { since: now, older_ttl: 0 },
+            older_ttl: 0,
+        };
+        Self {
+            format_version: FORMAT_VERSION,
+            domain,
+            last_serial: 0,
+            mode: Mode::Default,
+            mode_since: now,
+            slots: PerSlot([slot(one), slot(two)]),
+            log: RotationLog::default(),
+        }
+    }
+
+    /// The slot that signs.
+    #[must_use]
+    pub fn active(&self) -> Option<SlotId> {
+        SlotId::ALL.into_iter().find(|s| matches!(self.slots[*s].phase, Phase::Active { .. }))
+    }
+
+    /// The latest moment this keyring knows of. No decision is taken at an earlier one, so a clock that was set
+    /// back delays and never repeats.
+    #[must_use]
+    pub fn high_water(&self) -> Timestamp {
+        let mut latest = self.mode_since;
+        for (_, slot) in self.slots.iter() {
+            let key = slot.phase.key().map(|k| k.created);
+            let phase = match &slot.phase {
+                Phase::Empty | Phase::Generated { .. } => None,
+                Phase::Published { seen, .. } => Some(*seen),
+                Phase::Active { since, .. } | Phase::Draining { since, .. } => Some(*since),
+            };
+            let link = match slot.link {
+                Link::Down { since, .. } => Some(since),
+                Link::Up { .. } => None,
+            };
+            latest = [key, phase, link].into_iter().flatten().fold(latest, Timestamp::max);
+        }
+        self.log.last.map_or(latest, |last| latest.max(last))
+    }
+}
+
+/// `at` plus `by`, held at the ends of the calendar instead of failing.
+#[must_use]
+pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// `at` plus whole seconds.
+#[must_use]
+pub fn later_secs(at: Timestamp, seconds: u32) -> Timestamp {
+    later(at, SignedDuration::from_secs(i64::from(seconds)))
+}

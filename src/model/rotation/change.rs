@@ -1,0 +1,158 @@
+//! The changes a keyring can undergo, and their application. Nothing else alters a keyring.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::key::KeyKind;
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later};
+use crate::model::selector::SlotId;
+
+/// Why a key became active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// None signed before.
+    First,
+    /// By schedule.
+    Schedule,
+    /// Asked for by `rotateAt`.
+    Request,
+    /// Another kind of key is wanted.
+    NewKind,
+    /// The CNAME of the key before is gone.
+    LinkLost,
+    /// The TXT of the key before is gone.
+    RecordLost,
+    /// The private key before is gone.
+    KeyLost,
+}
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The CNAME has appeared.
+    LinkUp {
+        /// The slot.
+        slot: SlotId,
+        /// When every resolver's older answer has run out.
+        trusted_from: Timestamp,
+    },
+    /// The CNAME has gone.
+    LinkDown {
+        /// The slot.
+        slot: SlotId,
+        /// Since when.
+        since: Timestamp,
+        /// Seconds for which resolvers may remember what is there instead.
+        older_ttl: u32,
+    },
+    /// The key's TXT is seen at every server.
+    Seen {
+        /// The slot.
+        slot: SlotId,
+        /// When every resolver's older answer has run out.
+        settled: Timestamp,
+    },
+    /// The TXT of a key that waits is gone again.
+    Unseen {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The private key is gone.
+    Lost {
+        /// The slot.
+        slot: SlotId,
+        /// How long the TXT stays if the key has signed.
+        drain: SignedDuration,
+    },
+    /// The slot's key signs from now on; the other one, if it did, drains.
+    Activate {
+        /// The slot.
+        slot: SlotId,
+        /// Why.
+        cause: Cause,
+        /// How long the key before stays published.
+        drain: SignedDuration,
+    },
+    /// Sign as the domain or as the provider.
+    SetMode {
+        /// As whom.
+        mode: Mode,
+    },
+    /// A new key is wanted in the slot; what is in it goes. Applied by [`Keyring::install`] once it is made.
+    Generate {
+        /// The slot.
+        slot: SlotId,
+        /// The kind.
+        kind: KeyKind,
+        /// The TTL, in seconds, under which the slot's name answers now.
+        older_ttl: u32,
+    },
+    /// A rotation was asked for.
+    NoteRequest {
+        /// `rotateAt`.
+        at: Timestamp,
+    },
+}
+
+impl Keyring {
+    /// Applies one change at `now`. A change that does not fit the slot's phase alters nothing.
+    pub fn apply(&mut self, change: &Change, now: Timestamp) {
+        match *change {
+            Change::LinkUp { slot, trusted_from } => self.slots[slot].link = Link::Up { trusted_from },
+            Change::LinkDown { slot, since, older_ttl } => {
+                self.slots[slot].link = Link::Down { since, older_ttl };
+            }
+            Change::Seen { slot, settled } => {
+                if let Phase::Generated { key } = self.slots[slot].phase.clone() {
+                    self.slots[slot].phase = Phase::Published { key, seen: now, settled };
+                }
+            }
+            Change::Unseen { slot } => {
+                if let Phase::Published { key, .. } = self.slots[slot].phase.clone() {
+                    self.slots[slot].phase = Phase::Generated { key };
+                }
+            }
+            Change::Lost { slot, drain } => {
+                self.slots[slot].phase = match self.slots[slot].phase.clone() {
+                    Phase::Active { key, since, .. } => {
+                        Phase::Draining { key, since, until: later(now, drain) }
+                    }
+                    draining @ Phase::Draining { .. } => draining,
+                    Phase::Empty | Phase::Generated { .. } | Phase::Published { .. } => Phase::Empty,
+                };
+            }
+            Change::Activate { slot, cause, drain } => self.activate(slot, cause, drain, now),
+            Change::SetMode { mode } => {
+                self.mode = mode;
+                self.mode_since = now;
+            }
+            Change::Generate { slot, older_ttl, .. } => {
+                self.slots[slot].phase = Phase::Empty;
+                self.slots[slot].older_ttl = older_ttl;
+            }
+            Change::NoteRequest { at } => {
+                self.log.noted_request = Some(at);
+                self.log.pending_request = Some(at);
+            }
+        }
+    }
+
+    fn activate(&mut self, slot: SlotId, cause: Cause, drain: SignedDuration, now: Timestamp) {
+        let Phase::Published { key, seen, .. } = self.slots[slot].phase.clone() else { return };
+        let other = slot.other();
+        if let Phase::Active { key, since, .. } = self.slots[other].phase.clone() {
+            self.slots[other].phase = Phase::Draining { key, since, until: later(now, drain) };
+        }
+        self.slots[slot].phase = Phase::Active { key, seen, since: now };
+        if cause != Cause::First {
+            self.log.count += 1;
+        }
+        self.log.last = Some(now);
+        self.log.pending_request = None;
+    }
+
+    /// Puts a new key into an empty slot; the slot's name keeps its `older_ttl`.
+    pub fn install(&mut self, slot: SlotId, key: KeyInfo) {
+        self.last_serial = self.last_serial.max(key.serial);
+        self.slots[slot].phase = Phase::Generated { key };
+    }
+}

@@ -1,0 +1,153 @@
+//! The rotation state machine: what to do next, as a pure function of keyring, policy, evidence and time.
+//!
+//! ```text
+//! Empty ─generate→ Generated ─seen→ Published ─settled→ Active ─other takes over→ Draining ─drained→ Empty
+//! ```
+
+mod change;
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::key::KeyKind;
+use super::selector::{PerSlot, SlotId};
+
+pub use change::{Cause, Change};
+pub use decide::decide;
+
+/// What spec and provider ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Sign as the domain where possible.
+    pub enabled: bool,
+    /// The kind of key wanted.
+    pub kind: KeyKind,
+    /// Time from one switch to the next.
+    pub interval: SignedDuration,
+    /// How long a key stays published after its last use.
+    pub drain: SignedDuration,
+    /// The longest time for which a signer may go on with what it read before.
+    pub signer_lag: SignedDuration,
+    /// Begin no rotation.
+    pub paused: bool,
+    /// Rotate once at this time.
+    pub rotate_at: Option<Timestamp>,
+    /// TTL of our TXT records in seconds.
+    pub ttl: u32,
+    /// TTL of our negative answers in seconds.
+    pub negative_ttl: u32,
+    /// How long the CNAMEs must be gone before signing falls back to the default.
+    pub grace: SignedDuration,
+    /// How old evidence may be for a switch to rest on it.
+    pub freshness: SignedDuration,
+}
+
+impl Policy {
+    /// From the last use of a key to the end of its publication, counted from the moment signers are told.
+    #[must_use]
+    pub fn drain_time(&self) -> SignedDuration {
+        self.drain.saturating_add(self.signer_lag)
+    }
+}
+
+/// What DNS proves, as far as a decision needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evidence {
+    /// When the look began.
+    pub at: Timestamp,
+    /// Slot by slot.
+    pub slots: PerSlot<SlotEvidence>,
+}
+
+/// What DNS proves of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotEvidence {
+    /// The tenant's CNAME.
+    pub link: LinkSight,
+    /// The TXT with the slot's present key, at the provider's name.
+    pub key: KeySight,
+}
+
+/// What DNS proves of a CNAME.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkSight {
+    /// Every server that was heard has it.
+    Verified {
+        /// Seconds for which resolvers may remember the older answer.
+        older_ttl: u32,
+    },
+    /// Every server that was heard says that it is not there, or another.
+    Broken {
+        /// Seconds for which resolvers may remember that.
+        older_ttl: u32,
+    },
+    /// Servers disagree or none could be heard: proves nothing.
+    Unclear,
+}
+
+/// What DNS proves of a key's TXT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeySight {
+    /// Every server that was heard has this key and no other.
+    Matches,
+    /// Every server that was heard has none or another.
+    Contradicted,
+    /// Servers disagree or none could be heard: proves nothing.
+    Unclear,
+}
+
+/// Whether each slot's private key is in custody: there, readable, and the one whose fingerprint is on record.
+pub type Custody = PerSlot<bool>;
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What to change, in order, in one write.
+    pub changes: Vec<Change>,
+    /// Why a rotation that is due does not happen.
+    pub waiting: Option<Wait>,
+    /// When a rotation is due next.
+    pub next: Option<Timestamp>,
+    /// When to decide again even if nothing else happens.
+    pub wake: Option<Timestamp>,
+    /// Something hangs on a look at DNS that is newer than the evidence.
+    pub look: bool,
+}
+
+/// Why a rotation that is due waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// `rotation.paused`.
+    Paused,
+    /// The other slot still holds the previous key.
+    Draining {
+        /// Which slot.
+        slot: SlotId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The next key is not yet seen in DNS.
+    Unpublished {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// Resolvers may still hold older answers.
+    Settling {
+        /// Which slot.
+        slot: SlotId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// The tenant's CNAME for the next key is not there.
+    LinkDown {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// DNS gives no clear answer right now.
+    Unclear {
+        /// Which slot.
+        slot: SlotId,
+    },
+}
