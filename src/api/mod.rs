@@ -3,12 +3,14 @@
 mod domain;
 mod duration;
 mod provider;
+mod reason;
 mod record_set;
 pub mod signing_config;
 
 pub use domain::*;
 pub use duration::HumanDuration;
 pub use provider::*;
+pub use reason::{ConditionType, EventReason, Reason};
 pub use record_set::*;
 
 /// The API group.

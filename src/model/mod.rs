@@ -1,9 +1,11 @@
 //! The pure core: no client, no clock, no I/O. Time and randomness come in as values.
 
+pub mod acceptance;
 pub mod guid;
 pub mod key;
 pub mod keyring;
 pub mod name;
+pub mod publication;
 pub mod record;
 pub mod rotation;
 pub mod selector;

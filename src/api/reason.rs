@@ -1,0 +1,162 @@
+//! Condition types and reasons: closed lists, documented in `docs/conditions.md`.
+
+use std::fmt;
+
+macro_rules! closed_list {
+    ($(#[$outer:meta])* $name:ident { $($(#[doc = $doc:literal])+ $variant:ident,)+ }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+
+            /// The word as it stands in status.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$variant => stringify!($variant),)+ }
+            }
+
+            /// What it means, for the documentation.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $($name::$variant => concat!($($doc,)+).trim_ascii(),)+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+closed_list! {
+    /// The conditions of a DkimDomain.
+    ConditionType {
+        /// Signing is what the spec asks for (kstatus).
+        Ready,
+        /// Work is under way or awaited; present only while True (kstatus).
+        Reconciling,
+        /// Nothing will happen until somebody changes something; present only while True (kstatus).
+        Stalled,
+        /// The spec is valid, the provider takes it, and the domain is claimed.
+        Accepted,
+        /// Both slots hold a key, or wait for one to drain.
+        KeysGenerated,
+        /// Our TXT records are seen in DNS.
+        RecordsPublished,
+        /// Both of the tenant's CNAMEs are seen in DNS.
+        CnamesVerified,
+        /// Mail is signed as the domain itself.
+        Enabled,
+        /// A rotation is under way.
+        Rotating,
+        /// A rotation is due and cannot happen.
+        RotationBlocked,
+    }
+}
+
+closed_list! {
+    /// Why a condition is as it is.
+    Reason {
+        /// Everything about the spec is in order.
+        Accepted,
+        /// A field of the spec is wrong; the message names it.
+        InvalidSpec,
+        /// There is no such DkimProvider, or none is marked default.
+        ProviderNotFound,
+        /// The DkimProvider's own spec is refused.
+        ProviderInvalid,
+        /// The DkimProvider does not allow this namespace.
+        NamespaceNotAllowed,
+        /// The DkimProvider does not allow what the spec asks for.
+        PolicyViolation,
+        /// Another DkimDomain holds this domain.
+        DomainClaimed,
+        /// Another domain holds this GUID.
+        GuidTaken,
+        /// A Secret of that name exists and is not ours.
+        SecretConflict,
+        /// The operator may not read or write Secrets in that namespace.
+        SecretForbidden,
+        /// Both keys are there.
+        KeysReady,
+        /// Keys are being made.
+        KeysPending,
+        /// Private keys were lost; new ones are made, old records stay until mail under way has arrived.
+        KeysLost,
+        /// Our TXT records are in DNS as they should be.
+        RecordsSeen,
+        /// Our TXT records are not in DNS yet.
+        RecordsPending,
+        /// DNS answers something else at our names.
+        RecordsContradicted,
+        /// Both CNAMEs are there.
+        CnamesSeen,
+        /// At least one CNAME is missing or wrong; status.records tells which and what to do.
+        CnamesMissing,
+        /// Resolvers may still remember an older answer; the message says until when.
+        Settling,
+        /// DNS gives no clear answer right now; nothing is changed for that.
+        DnsUnclear,
+        /// Mail is signed as the domain itself.
+        SigningAsDomain,
+        /// Mail is signed with the provider's default signature.
+        SigningAsProvider,
+        /// spec.enabled is false.
+        Disabled,
+        /// No key signs yet.
+        NotSigning,
+        /// Nothing to rotate now.
+        Idle,
+        /// The key before the present one drains.
+        Draining,
+        /// The next key is being published.
+        PreparingNext,
+        /// spec.rotation.paused is true.
+        Paused,
+        /// The next key's CNAME is missing.
+        CnameMissing,
+        /// The next key is not yet in DNS.
+        NextKeyPending,
+        /// The DkimDomain is being deleted.
+        Deleting,
+    }
+}
+
+closed_list! {
+    /// Reasons of Events.
+    EventReason {
+        /// A key was made.
+        KeyGenerated,
+        /// A key was seen in DNS at every server.
+        KeyPublished,
+        /// A key began to sign.
+        KeyActivated,
+        /// A private key was lost.
+        KeysLost,
+        /// A CNAME appeared.
+        CnameVerified,
+        /// A CNAME went away.
+        CnameLost,
+        /// The TXT of a waiting key vanished from DNS.
+        RecordVanished,
+        /// Mail is signed as the domain from now on.
+        SigningAsDomain,
+        /// Mail is signed as the provider from now on.
+        SigningAsProvider,
+        /// A rotation was asked for.
+        RotationRequested,
+        /// A rotation that is due waits.
+        RotationBlocked,
+        /// The spec is refused.
+        Refused,
+        /// The domain was claimed.
+        DomainClaimed,
+    }
+}

@@ -1,0 +1,364 @@
+//! Whether a DkimDomain can be served, and as what: spec, provider and namespace in, a resolved [`Order`] or a
+//! [`Refusal`] out.
+
+use std::collections::BTreeMap;
+
+use super::guid::{Guid, GuidStyle};
+use super::key::KeyKind;
+use super::name::{DnsName, DomainName};
+use super::publication::Placement;
+use super::rotation::Policy;
+use super::selector::{PerSlot, Selector, SlotId};
+use super::sighting::{Question, SlotQuestion};
+use crate::api::{
+    AllowedNamespaces, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm, Reason,
+    SignatureRequest, Tenancy, ZoneSpec,
+};
+
+/// What stands in `initialDomain` for the namespace.
+const NAMESPACE: &str = "{namespace}";
+
+/// Why something is refused, in words that say what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The reason for the condition.
+    pub reason: Reason,
+    /// Field, fault and remedy.
+    pub message: String,
+}
+
+impl Refusal {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The namespace a DkimDomain is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant<'a> {
+    /// The namespace's name.
+    pub namespace: &'a str,
+    /// Its uid.
+    pub uid: &'a str,
+    /// Its labels.
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+/// A DkimDomain resolved against its provider: everything the rest of a reconcile needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    /// The domain.
+    pub domain: DomainName,
+    /// The selectors.
+    pub selectors: PerSlot<Selector>,
+    /// Where records go.
+    pub placement: Placement,
+    /// The zone they are in.
+    pub zone: ZoneSpec,
+    /// What rotation goes by.
+    pub policy: Policy,
+    /// The provider's name.
+    pub provider: String,
+    /// The namespace of the key Secret.
+    pub secret_namespace: String,
+    /// The name of the key Secret.
+    pub secret_name: String,
+    /// How messages are signed.
+    pub signature: SignatureRequest,
+    /// What to look for in DNS.
+    pub question: Question,
+}
+
+/// Checks a provider on its own.
+///
+/// # Errors
+/// A [`Refusal`] that names the field.
+pub fn check_provider(spec: &DkimProviderSpec) -> Result<(), Refusal> {
+    let invalid = |message: String| Refusal::new(Reason::ProviderInvalid, message);
+    let sample = spec.initial_domain.replace(NAMESPACE, "namespace");
+    DomainName::parse(&sample).map_err(|e| invalid(format!("spec.initialDomain: {e}")))?;
+    let told_apart = spec.tenancy == Tenancy::Trusted
+        || spec.guid_policy != GuidPolicy::Readable
+        || spec.initial_domain.contains(NAMESPACE)
+        || spec.allowed_namespaces.names.len() == 1;
+    if !told_apart {
+        return Err(invalid(
+            "spec.tenancy: this provider is shared by several namespaces and nothing in its names tells them apart, so a CNAME left by one tenant would verify for the next. Put {namespace} into spec.initialDomain, or set spec.guidPolicy to Salted or Opaque, or name exactly one namespace in spec.allowedNamespaces.names, or set spec.tenancy to Trusted if all of them belong to one owner.".into(),
+        ));
+    }
+    if let Some(zone) = &spec.publish.zone {
+        let zone = DnsName::new(zone).map_err(|e| invalid(format!("spec.publish.zone: {e}")))?;
+        let below = DnsName::new(format!("_domainkey.{sample}"))
+            .map_err(|e| invalid(format!("spec.initialDomain: {e}")))?;
+        if !below.is_in(&zone) || zone.as_str().contains("{") {
+            return Err(invalid(format!(
+                "spec.publish.zone: {zone} does not contain the names that are published; it must be _domainkey.{0} or end {0}",
+                spec.initial_domain
+            )));
+        }
+    }
+    for server in &spec.publish.name_servers {
+        DnsName::new(server).map_err(|e| invalid(format!("spec.publish.nameServers: {e}")))?;
+    }
+    Ok(())
+}
+
+/// Whether a namespace may use a provider.
+#[must_use]
+pub fn allows(allowed: &AllowedNamespaces, tenant: &Tenant<'_>) -> bool {
+    let by_name = allowed.names.is_empty() || allowed.names.iter().any(|n| n == tenant.namespace);
+    by_name && allowed.match_labels.iter().all(|(key, value)| tenant.labels.get(key) == Some(value))
+}
+
+/// Resolves a DkimDomain.
+///
+/// # Errors
+/// A [`Refusal`] with field, fault and remedy.
+pub fn accept(
+    spec: &DkimDomainSpec,
+    provider_name: &str,
+    provider: &DkimProviderSpec,
+    tenant: &Tenant<'_>,
+) -> Result<Order, Refusal> {
+    check_provider(provider).map_err(|refusal| Refusal {
+        message: format!("DkimProvider {provider_name} is refused: {}", refusal.message),
+        ..refusal
+    })?;
+    if !allows(&provider.allowed_namespaces, tenant) {
+        return Err(Refusal::new(
+            Reason::NamespaceNotAllowed,
+            format!(
+                "DkimProvider {provider_name} does not allow namespace {}; ask the provider to add it to spec.allowedNamespaces, or set spec.providerRef to another one",
+                tenant.namespace
+            ),
+        ));
+    }
+    let invalid = |field: &str, fault: &dyn std::fmt::Display| {
+        Refusal::new(Reason::InvalidSpec, format!("spec.{field}: {fault}"))
+    };
+    let domain = DomainName::parse(&spec.domain).map_err(|e| invalid("domain", &e))?;
+    let selectors = selectors(&spec.selectors)?;
+    let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
+    let alias = |slot: SlotId| domain.domainkey_name(&selectors[slot]).map_err(|e| invalid("domain", &e));
+    let aliases = PerSlot([alias(SlotId::One)?, alias(SlotId::Two)?]);
+
+    let initial = provider.initial_domain.replace(NAMESPACE, tenant.namespace);
+    let initial = DnsName::new(initial).map_err(|e| invalid("providerRef", &e))?;
+    let style = match provider.guid_policy {
+        GuidPolicy::Readable => GuidStyle::Readable,
+        GuidPolicy::Salted => GuidStyle::Salted { salt: tenant.uid },
+        GuidPolicy::Opaque => GuidStyle::Opaque { salt: tenant.uid },
+    };
+    let guid = match &spec.guid {
+        Some(chosen) => chosen_guid(chosen, provider_name, provider, pair)?,
+        None => Guid::derive(&domain, &style, pair),
+    };
+    let ttl = positive(provider.publish.ttl);
+    let placement = Placement::new(guid, initial, &selectors, ttl).map_err(|e| invalid("domain", &e))?;
+    let apex = match &provider.publish.zone {
+        Some(zone) => DnsName::new(zone).map_err(|e| invalid("providerRef", &e))?,
+        None => DnsName::new(format!("_domainkey.{}", placement.initial_domain))
+            .map_err(|e| invalid("providerRef", &e))?,
+    };
+    let question = Question {
+        domain: domain.clone(),
+        slots: PerSlot::from_fn(|slot| SlotQuestion {
+            alias: aliases[slot].clone(),
+            target: placement.names[slot].clone(),
+        }),
+    };
+    Ok(Order {
+        policy: policy(spec, provider_name, provider)?,
+        zone: ZoneSpec {
+            apex: apex.to_string(),
+            name_servers: provider.publish.name_servers.clone(),
+            negative_ttl: provider.publish.negative_ttl,
+        },
+        secret_namespace: provider.key_namespace.clone().unwrap_or_else(|| tenant.namespace.to_owned()),
+        secret_name: format!("dkim-{domain}"),
+        provider: provider_name.to_owned(),
+        signature: spec.signature.clone(),
+        domain,
+        selectors,
+        placement,
+        question,
+    })
+}
+
+fn selectors(names: &[String]) -> Result<PerSlot<Selector>, Refusal> {
+    let invalid = |fault: String| Refusal::new(Reason::InvalidSpec, format!("spec.selectors: {fault}"));
+    let [one, two] = names else {
+        return Err(invalid("name exactly two selectors, such as selector1 and selector2".into()));
+    };
+    let one = Selector::parse(one).map_err(|e| invalid(e.to_string()))?;
+    let two = Selector::parse(two).map_err(|e| invalid(e.to_string()))?;
+    if one == two {
+        return Err(invalid("the two selectors must differ, such as selector1 and selector2".into()));
+    }
+    Ok(PerSlot([one, two]))
+}
+
+/// A chosen GUID proves nothing of who chose it, so it is taken only where the name beneath it tells tenants apart.
+fn chosen_guid(
+    chosen: &str,
+    provider_name: &str,
+    provider: &DkimProviderSpec,
+    selectors: [&Selector; 2],
+) -> Result<Guid, Refusal> {
+    let safe = provider.tenancy == Tenancy::Trusted
+        || provider.initial_domain.contains(NAMESPACE)
+        || provider.allowed_namespaces.names.len() == 1;
+    if !safe {
+        return Err(Refusal::new(
+            Reason::PolicyViolation,
+            format!(
+                "spec.guid: DkimProvider {provider_name} tells its tenants apart by the GUID alone, so it cannot be chosen; leave spec.guid out"
+            ),
+        ));
+    }
+    Guid::chosen(chosen, selectors).map_err(|e| Refusal::new(Reason::InvalidSpec, format!("spec.guid: {e}")))
+}
+
+fn policy(
+    spec: &DkimDomainSpec,
+    provider_name: &str,
+    provider: &DkimProviderSpec,
+) -> Result<Policy, Refusal> {
+    let rules = &provider.key_policy;
+    let at_least = |field: &str, value: HumanDuration, least: HumanDuration| {
+        if value >= least {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::PolicyViolation,
+            format!(
+                "spec.rotation.{field}: {value} is shorter than the {least} that DkimProvider {provider_name} allows; set {least} or more"
+            ),
+        ))
+    };
+    at_least("interval", spec.rotation.interval, rules.min_interval)?;
+    at_least("drain", spec.rotation.drain, rules.min_drain)?;
+    Ok(Policy {
+        enabled: spec.enabled,
+        kind: kind(spec, provider_name, rules.allow_rsa1024)?,
+        interval: spec.rotation.interval.0,
+        drain: spec.rotation.drain.0,
+        signer_lag: rules.signer_lag.0,
+        paused: spec.rotation.paused,
+        rotate_at: spec.rotation.rotate_at.as_ref().map(|t| t.0),
+        ttl: positive(provider.publish.ttl),
+        negative_ttl: positive(provider.publish.negative_ttl),
+        grace: provider.verification.grace.0,
+        // One round of looks may be missed.
+        freshness: provider.verification.pending_interval.0.saturating_mul(2),
+    })
+}
+
+fn kind(spec: &DkimDomainSpec, provider_name: &str, allow_rsa1024: bool) -> Result<KeyKind, Refusal> {
+    match (spec.key.algorithm, spec.key.size) {
+        (KeyAlgorithm::Ed25519, None) => Ok(KeyKind::Ed25519),
+        (KeyAlgorithm::Ed25519, Some(_)) => Err(Refusal::new(
+            Reason::InvalidSpec,
+            "spec.key.size: it belongs to RSA; leave it out for Ed25519",
+        )),
+        (KeyAlgorithm::Rsa, None | Some(2048)) => Ok(KeyKind::Rsa2048),
+        (KeyAlgorithm::Rsa, Some(3072)) => Ok(KeyKind::Rsa3072),
+        (KeyAlgorithm::Rsa, Some(4096)) => Ok(KeyKind::Rsa4096),
+        (KeyAlgorithm::Rsa, Some(1024)) if allow_rsa1024 => Ok(KeyKind::Rsa1024),
+        (KeyAlgorithm::Rsa, Some(1024)) => Err(Refusal::new(
+            Reason::PolicyViolation,
+            format!(
+                "spec.key.size: DkimProvider {provider_name} does not allow 1024 bits (RFC 8301 advises against it); set 2048, or ask the provider for keyPolicy.allowRsa1024"
+            ),
+        )),
+        (KeyAlgorithm::Rsa, Some(other)) => Err(Refusal::new(
+            Reason::InvalidSpec,
+            format!("spec.key.size: {other} is none of 1024, 2048, 3072 and 4096; set 2048"),
+        )),
+    }
+}
+
+fn positive(seconds: i32) -> u32 {
+    u32::try_from(seconds).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn provider() -> DkimProviderSpec {
+        serde_json::from_value(serde_json::json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap()
+    }
+
+    fn domain(extra: serde_json::Value) -> DkimDomainSpec {
+        let mut spec = serde_json::json!({ "domain": "contoso.com" });
+        for (key, value) in extra.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn accepted(spec: &DkimDomainSpec, provider: &DkimProviderSpec) -> Result<Order, Refusal> {
+        let labels = BTreeMap::new();
+        accept(spec, "default", provider, &Tenant { namespace: "contoso", uid: "u", labels: &labels })
+    }
+
+    #[test]
+    fn the_records_are_exactly_those_of_the_product() {
+        let order = accepted(&domain(serde_json::json!({})), &provider()).unwrap();
+        let [one, two] = &order.question.slots.0;
+        assert_eq!(one.alias.as_str(), "selector1._domainkey.contoso.com");
+        assert_eq!(one.target.as_str(), "selector1-contoso-com._domainkey.contoso.onmail.example");
+        assert_eq!(two.target.as_str(), "selector2-contoso-com._domainkey.contoso.onmail.example");
+        assert_eq!(order.zone.apex, "_domainkey.contoso.onmail.example");
+        assert_eq!(
+            (order.secret_namespace.as_str(), order.secret_name.as_str()),
+            ("contoso", "dkim-contoso.com")
+        );
+    }
+
+    #[test]
+    fn a_shared_provider_must_tell_tenants_apart() {
+        let mut shared = provider();
+        shared.initial_domain = "onmail.example".into();
+        assert_eq!(check_provider(&shared).unwrap_err().reason, Reason::ProviderInvalid);
+        for change in [
+            |p: &mut DkimProviderSpec| p.tenancy = Tenancy::Trusted,
+            |p: &mut DkimProviderSpec| p.guid_policy = GuidPolicy::Salted,
+            |p: &mut DkimProviderSpec| p.guid_policy = GuidPolicy::Opaque,
+            |p: &mut DkimProviderSpec| p.allowed_namespaces.names = vec!["one".into()],
+        ] {
+            let mut provider = shared.clone();
+            change(&mut provider);
+            check_provider(&provider).unwrap();
+        }
+    }
+
+    #[test]
+    fn refusals_name_field_fault_and_remedy() {
+        let cases = [
+            (serde_json::json!({ "domain": "contoso" }), "single label"),
+            (serde_json::json!({ "selectors": ["a", "a"] }), "must differ"),
+            (serde_json::json!({ "key": { "size": 1024 } }), "keyPolicy.allowRsa1024"),
+            (serde_json::json!({ "key": { "size": 1000 } }), "none of 1024"),
+            (serde_json::json!({ "rotation": { "interval": "1h" } }), "shorter than the 24h"),
+            (serde_json::json!({ "rotation": { "drain": "1h" } }), "spec.rotation.drain"),
+            (serde_json::json!({ "guid": "-x" }), "no usable GUID"),
+        ];
+        for (extra, words) in cases {
+            let message = accepted(&domain(extra), &provider()).unwrap_err().message;
+            assert!(message.contains(words) && message.starts_with("spec."), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_chosen_guid_is_refused_where_it_is_all_that_tells_tenants_apart() {
+        let mut salted = provider();
+        salted.initial_domain = "onmail.example".into();
+        salted.guid_policy = GuidPolicy::Salted;
+        let spec = domain(serde_json::json!({ "guid": "fabrikam-com" }));
+        assert_eq!(accepted(&spec, &salted).unwrap_err().reason, Reason::PolicyViolation);
+        assert!(accepted(&spec, &provider()).is_ok());
+    }
+}
