@@ -40,7 +40,8 @@ impl Binaries {
             .or_else(|| Some(set("XDG_CACHE_HOME")?.join("dkim-operator")))
             .or_else(|| Some(set("HOME")?.join(".cache/dkim-operator")))
             .unwrap_or_default();
-        let found = Self { assets: set("KUBEBUILDER_ASSETS"), cache: cache.join("testbed").join(hash()).join("bin") };
+        let found =
+            Self { assets: set("KUBEBUILDER_ASSETS"), cache: cache.join("testbed").join(hash()).join("bin") };
         found.etcd()?;
         found.kube_apiserver()?;
         Ok(found)
@@ -95,10 +96,12 @@ impl Binaries {
     fn find(&self, name: &str) -> Result<PathBuf> {
         let assets = self.assets.iter().filter(|_| ASSETS.contains(&name));
         let searched: Vec<&PathBuf> = assets.chain([&self.cache]).collect();
-        searched.iter().map(|directory| directory.join(name)).find(|path| is_executable(path)).ok_or_else(|| {
-            let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
-            Error::BinaryMissing { name: name.to_owned(), searched: searched.join(" and ") }
-        })
+        searched.iter().map(|directory| directory.join(name)).find(|path| is_executable(path)).ok_or_else(
+            || {
+                let searched: Vec<String> = searched.iter().map(|path| path.display().to_string()).collect();
+                Error::BinaryMissing { name: name.to_owned(), searched: searched.join(" and ") }
+            },
+        )
     }
 }
 

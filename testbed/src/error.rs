@@ -55,7 +55,9 @@ pub enum Error {
         reason: String,
     },
     /// Something was waited for in vain.
-    #[error("gave up after {waited:.1?} waiting until {what} ({attempts} attempts); the last one said: {last}")]
+    #[error(
+        "gave up after {waited:.1?} waiting until {what} ({attempts} attempts); the last one said: {last}"
+    )]
     TimedOut {
         /// What should have become true.
         what: String,

@@ -12,6 +12,7 @@ mod address;
 mod binaries;
 mod dns;
 mod error;
+pub mod operator;
 mod plane;
 mod poll;
 mod process;

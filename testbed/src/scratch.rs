@@ -42,7 +42,8 @@ fn root() -> Result<&'static Root> {
         .tempdir()
         .context(|| "making a temporary directory".to_owned())?
         .keep();
-    let janitor = if keeps() { None } else { Some(janitor(&path).context(|| "starting /bin/sh".to_owned())?) };
+    let janitor =
+        if keeps() { None } else { Some(janitor(&path).context(|| "starting /bin/sh".to_owned())?) };
     Ok(ROOT.get_or_init(|| Root { path, _janitor: janitor }))
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 
 use super::zone::{Record, Zone, absolute, is_within};
 use super::{START_BOUND, control, lookup};
-use crate::{Address, Error, Process, Result, Scratch, Signal, Spec, Usage, binaries};
+use crate::{Address, Error, Process, Result, Scratch, Spec, Usage, binaries};
 
 /// An authoritative DNS server at port 53 (UDP and TCP) of an address of its own; it ends with this value.
 ///
@@ -112,9 +112,21 @@ impl Knot {
     /// # Errors
     /// Where no zone holds the name, or the server refuses.
     pub async fn add_record(&self, name: &str, ttl: u32, kind: &str, data: &str) -> Result<()> {
+        self.add_to(name, name, ttl, kind, data).await
+    }
+
+    /// As [`Knot::add_record`], to the zone that holds `within`: which is how a parent gets records of its child.
+    pub(super) async fn add_to(
+        &self,
+        within: &str,
+        name: &str,
+        ttl: u32,
+        kind: &str,
+        data: &str,
+    ) -> Result<()> {
         let owner = absolute(name)?;
         let record = Record { owner, ttl, kind: kind.to_ascii_uppercase(), data: data.to_owned() };
-        self.change(name, |zone| {
+        self.change(within, |zone| {
             let fresh = !zone.records.contains(&record);
             if fresh {
                 zone.records.push(record);
@@ -131,13 +143,24 @@ impl Knot {
     /// # Errors
     /// Where no zone holds the name, or the server refuses.
     pub async fn remove_record(&self, name: &str, kind: &str, data: Option<&str>) -> Result<usize> {
+        self.remove_from(name, name, kind, data).await
+    }
+
+    /// As [`Knot::remove_record`], from the zone that holds `within`.
+    pub(super) async fn remove_from(
+        &self,
+        within: &str,
+        name: &str,
+        kind: &str,
+        data: Option<&str>,
+    ) -> Result<usize> {
         let owner = absolute(name)?;
         let goes = |record: &Record| {
             record.owner == owner
                 && record.kind.eq_ignore_ascii_case(kind)
                 && data.is_none_or(|data| data == record.data)
         };
-        self.change(name, |zone| {
+        self.change(within, |zone| {
             let before = zone.records.len();
             zone.records.retain(|record| !goes(record));
             before - zone.records.len()
@@ -158,7 +181,7 @@ impl Knot {
     /// # Errors
     /// Where it does not run.
     pub async fn pause(&self) -> Result<()> {
-        self.state.lock().await.process.signal(Signal::STOP)
+        self.state.lock().await.process.pause().await
     }
 
     /// Lets it serve again after [`Knot::pause`] or [`Knot::stop`].
@@ -168,7 +191,7 @@ impl Knot {
     pub async fn resume(&self) -> Result<()> {
         let mut state = self.state.lock().await;
         if state.process.is_running() {
-            return state.process.signal(Signal::CONT);
+            return state.process.resume();
         }
         state.process.start()?;
         self.ready(&mut state).await
@@ -215,7 +238,8 @@ impl Knot {
         let mut state = self.state.lock().await;
         let found = longest(&state.zones, &absolute(name)?);
         let zone = found.and_then(|zone| state.zones.get(&zone));
-        let mut zone = zone.ok_or_else(|| Error::Zone(format!("no zone of this server holds {name}")))?.clone();
+        let mut zone =
+            zone.ok_or_else(|| Error::Zone(format!("no zone of this server holds {name}")))?.clone();
         let changed = edit(&mut zone);
         if changed == 0 {
             return Ok(0);
@@ -291,7 +315,10 @@ fn longest(zones: &BTreeMap<String, Zone>, name: &str) -> Option<String> {
 }
 
 fn refusal(zone: &str, process: &Process, error: &Error) -> Error {
-    Error::Zone(format!("knotd refuses zone {zone}: {error}\n--- the end of its log ---\n{}", process.log_tail(8)))
+    Error::Zone(format!(
+        "knotd refuses zone {zone}: {error}\n--- the end of its log ---\n{}",
+        process.log_tail(8)
+    ))
 }
 
 fn file_name(zone: &str) -> String {

@@ -70,7 +70,8 @@ impl fmt::Display for Answer {
 /// answers.
 pub async fn lookup(server: SocketAddr, name: &str, kind: &str) -> Result<Answer> {
     let fail = |reason: String| Error::Query { server, name: name.to_owned(), kind: kind.to_owned(), reason };
-    let query_name = Name::from_ascii(super::zone::absolute(name)?).map_err(|error| fail(error.to_string()))?;
+    let query_name =
+        Name::from_ascii(super::zone::absolute(name)?).map_err(|error| fail(error.to_string()))?;
     let query_kind = RecordType::from_str(kind).map_err(|error| fail(error.to_string()))?;
     let mut message = Message::query();
     message.metadata.recursion_desired = true;

@@ -30,6 +30,7 @@ async fn control(program: &Path, args: &[&str]) -> Result<String> {
         Ok(Err(error)) => return Err(failed(error.to_string(), String::new())),
         Err(_) => return Err(failed(format!("no answer within {START_BOUND:?}"), String::new())),
     };
-    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     if output.status.success() { Ok(text) } else { Err(failed(output.status.to_string(), text)) }
 }

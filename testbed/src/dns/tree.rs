@@ -28,7 +28,8 @@ struct Delegation {
     zone: String,
     server: String,
     ip: IpAddr,
-    in_hosting: bool,
+    /// The zone of the hosting server that holds the delegation; the root's where there is none.
+    parent: Option<String>,
 }
 
 impl DnsTree {
@@ -70,6 +71,17 @@ impl DnsTree {
         self.delegate(&zone, &format!("ns1.{zone}"), server.address().ip()).await
     }
 
+    /// Adds or replaces a tenant's zone as a whole, by the text of a zone file (with SOA; `$ORIGIN` is the zone),
+    /// and delegates it: the way for zones with thousands of records.
+    ///
+    /// # Errors
+    /// Where the name cannot be used, or the server refuses the text.
+    pub async fn set_zone(&self, zone: &str, text: &str) -> Result<()> {
+        let zone = absolute(zone)?;
+        self.hosting.set_zone(&zone, text).await?;
+        self.delegate(&zone, &format!("ns1.{zone}"), self.hosting.address().ip()).await
+    }
+
     /// Takes a zone away from the hosting server, and its delegation from the parent.
     ///
     /// # Errors
@@ -104,18 +116,17 @@ impl DnsTree {
         let (zone, server) = (absolute(zone)?, absolute(server)?);
         let above = zone.split_once('.').map_or("", |(_, above)| above);
         let parent = if above.is_empty() { None } else { self.hosting.zone_of(above).await };
-        let delegation = Delegation { in_hosting: parent.is_some(), zone, server, ip };
-        let parent_zone = parent.unwrap_or_else(|| ".".to_owned());
+        let delegation = Delegation { zone, server, ip, parent };
         let mut delegations = self.delegations.lock().await;
         if delegations.contains(&delegation) {
             return Ok(());
         }
-        let Delegation { zone, server, ip, in_hosting } = &delegation;
-        let knot = self.parent(*in_hosting);
-        if is_within(server, &parent_zone) {
-            knot.add_record(server, DELEGATION_TTL, address_kind(*ip), &ip.to_string()).await?;
+        let Delegation { zone, server, ip, parent } = &delegation;
+        let (knot, within) = self.parent(parent.as_deref());
+        if is_within(server, within) {
+            knot.add_to(within, server, DELEGATION_TTL, address_kind(*ip), &ip.to_string()).await?;
         }
-        knot.add_record(zone, DELEGATION_TTL, "NS", server).await?;
+        knot.add_to(within, zone, DELEGATION_TTL, "NS", server).await?;
         delegations.push(delegation);
         Ok(())
     }
@@ -129,12 +140,13 @@ impl DnsTree {
         let mut delegations = self.delegations.lock().await;
         let (gone, kept): (Vec<_>, Vec<_>) =
             delegations.iter().cloned().partition(|delegation| delegation.zone == zone);
-        for Delegation { zone, server, ip, in_hosting } in gone {
-            let knot = self.parent(in_hosting);
-            knot.remove_record(&zone, "NS", Some(&server)).await?;
-            let needed = kept.iter().any(|other| other.server == server && other.ip == ip);
-            if !needed {
-                knot.remove_record(&server, address_kind(ip), Some(&ip.to_string())).await?;
+        for Delegation { zone, server, ip, parent } in gone {
+            let (knot, within) = self.parent(parent.as_deref());
+            knot.remove_from(within, &zone, "NS", Some(&server)).await?;
+            let still =
+                |other: &Delegation| (&other.server, other.ip, &other.parent) == (&server, ip, &parent);
+            if !kept.iter().any(still) {
+                knot.remove_from(within, &server, address_kind(ip), Some(&ip.to_string())).await?;
             }
         }
         *delegations = kept;
@@ -179,7 +191,7 @@ impl DnsTree {
         lookup(self.resolver(), name, kind).await
     }
 
-    fn parent(&self, in_hosting: bool) -> &Knot {
-        if in_hosting { &self.hosting } else { &self.root }
+    fn parent<'a>(&'a self, zone: Option<&'a str>) -> (&'a Knot, &'a str) {
+        zone.map_or((&self.root, "."), |zone| (&self.hosting, zone))
     }
 }

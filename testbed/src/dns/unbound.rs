@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 
 use super::zone::absolute;
 use super::{START_BOUND, control, lookup};
-use crate::{Address, Process, Result, Scratch, Signal, Spec, Usage, binaries};
+use crate::{Address, Process, Result, Scratch, Spec, Usage, binaries};
 
 /// What the resolver may keep, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Unbound {
     /// # Errors
     /// Where it does not run.
     pub async fn pause(&self) -> Result<()> {
-        self.process.lock().await.signal(Signal::STOP)
+        self.process.lock().await.pause().await
     }
 
     /// Lets it answer again after [`Unbound::pause`].
@@ -101,7 +101,7 @@ impl Unbound {
     /// # Errors
     /// Where it does not run.
     pub async fn resume(&self) -> Result<()> {
-        self.process.lock().await.signal(Signal::CONT)
+        self.process.lock().await.resume()
     }
 
     /// All that it has logged.

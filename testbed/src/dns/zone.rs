@@ -58,7 +58,9 @@ pub(super) fn address_kind(ip: std::net::IpAddr) -> &'static str {
 
 /// The name in lower case with a dot at its end.
 pub(super) fn absolute(name: &str) -> Result<String> {
-    if name.is_empty() || name.chars().any(|character| character.is_whitespace() || "/\";()".contains(character)) {
+    if name.is_empty()
+        || name.chars().any(|character| character.is_whitespace() || "/\";()".contains(character))
+    {
         return Err(Error::Zone(format!("{name:?} cannot be used as a name")));
     }
     let name = name.to_ascii_lowercase();

@@ -26,8 +26,14 @@ pub(super) fn signal(raw: u32, signal: Signal) -> io::Result<()> {
 pub(super) fn signal_group(raw: u32, signal: Signal) {
     if let Ok(pid) = pid(raw) {
         // It fails only where nothing is left to be signalled.
-        drop(kill_process_group(pid, signal));
+        let _ = kill_process_group(pid, signal);
     }
+}
+
+/// Asks the group of a process to end, one that is paused, too.
+pub(super) fn terminate_group(raw: u32) {
+    signal_group(raw, Signal::TERM);
+    signal_group(raw, Signal::CONT);
 }
 
 /// How the process ended, or `None` while it runs. What it left behind in its process group is ended, too,
@@ -39,9 +45,20 @@ pub(super) fn reap(child: &mut Child) -> io::Result<Option<ExitStatus>> {
         return Ok(None);
     }
     if test_kill_process_group(pid).is_ok() {
-        drop(kill_process_group(pid, Signal::KILL));
+        let _ = kill_process_group(pid, Signal::KILL);
     }
     child.wait().map(Some)
+}
+
+/// Fails as long as a thread of the process still runs: a stop reaches them one after the other.
+pub(super) fn all_stopped(raw: u32) -> io::Result<()> {
+    for task in std::fs::read_dir(format!("/proc/{raw}/task"))? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        if !stat.rsplit_once(')').is_some_and(|(_, after)| after.trim_start().starts_with('T')) {
+            return Err(io::Error::other("a thread still runs"));
+        }
+    }
+    Ok(())
 }
 
 /// Memory and processor time from `/proc`.

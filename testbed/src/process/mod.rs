@@ -119,6 +119,25 @@ impl Process {
         exit::signal(self.pid, signal).map_err(|error| self.error(format!("{signal:?}: {error}")))
     }
 
+    /// Makes it hang, until [`Process::resume`]; returns when all its threads stand still.
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub async fn pause(&mut self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let pid = self.pid;
+        crate::eventually(KILL_BOUND, "all threads stand still", || async move { exit::all_stopped(pid) })
+            .await
+    }
+
+    /// Lets it go on after [`Process::pause`].
+    ///
+    /// # Errors
+    /// Where it has ended.
+    pub fn resume(&mut self) -> Result<()> {
+        self.signal(Signal::CONT)
+    }
+
     /// Ends it as a user would: TERM, then KILL after the bound of its [`Spec`]; returns when it is gone.
     ///
     /// # Errors
@@ -127,7 +146,7 @@ impl Process {
         if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        exit::signal_group(self.pid, Signal::TERM);
+        exit::terminate_group(self.pid);
         let bound = self.spec.stop_bound();
         match self.wait(bound).await {
             Ok(status) => Ok(status),
@@ -180,7 +199,9 @@ impl Process {
     /// All it has written, with what is not UTF-8 replaced; empty where the file cannot be read.
     #[must_use]
     pub fn log_text(&self) -> String {
-        std::fs::read(self.log()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        std::fs::read(self.log())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     /// The last `lines` lines of its log.
@@ -207,11 +228,10 @@ impl Process {
         F: FnMut() -> Fut,
         Fut: Future<Output = std::result::Result<(), E>>,
     {
-        let spec = self.spec.clone();
-        let mut ended = None;
+        let (name, log) = (self.spec.name().to_owned(), self.log().to_owned());
         let outcome = crate::eventually(bound, what, || {
             let status = self.try_wait();
-            let attempt = status.as_ref().is_ok_and(Option::is_none).then(&mut ready);
+            let attempt = matches!(status, Ok(None)).then(&mut ready);
             async move {
                 match attempt {
                     Some(attempt) => attempt.await.map(|()| None).map_err(|error| error.to_string()),
@@ -222,14 +242,11 @@ impl Process {
         .await;
         let reason = match outcome {
             Ok(None) => return Ok(()),
-            Ok(Some(status)) => {
-                ended = status.ok().flatten();
-                ended.map_or_else(|| "it has ended".to_owned(), |status| format!("it ended with {status}"))
+            Ok(Some(Ok(status))) => {
+                status.map_or_else(String::new, |status| format!("it ended with {status}"))
             }
-            Err(error) => error.to_string(),
+            Ok(Some(Err(error))) | Err(error) => error.to_string(),
         };
-        self.last_exit = ended.or(self.last_exit);
-        let (name, log) = (spec.name().to_owned(), spec.log().to_owned());
         Err(Error::Start { name, reason, tail: tail(&log, 30), log })
     }
 
@@ -248,8 +265,10 @@ impl Drop for Process {
         if self.child.is_none() || !self.is_running() {
             return;
         }
-        for (signal, bound) in [(Signal::TERM, self.spec.stop_bound()), (Signal::KILL, KILL_BOUND)] {
-            exit::signal_group(self.pid, signal);
+        let term: fn(u32) = exit::terminate_group;
+        let kill: fn(u32) = |pid| exit::signal_group(pid, Signal::KILL);
+        for (end, bound) in [(term, self.spec.stop_bound()), (kill, KILL_BOUND)] {
+            end(self.pid);
             let started = Instant::now();
             while started.elapsed() < bound {
                 if !self.is_running() {

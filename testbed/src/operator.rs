@@ -1,0 +1,243 @@
+//! The operator, installed from its chart: the chart's objects on the API server, its binaries run beside it with the
+//! very ServiceAccounts and arguments that the chart gives them, so that its RBAC is proven.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{Api, ListParams};
+use tokio::sync::Mutex;
+
+use crate::{Address, ControlPlane, Error, Process, Result, Scratch, Spec, eventually};
+
+/// The namespace the operator is installed in.
+pub const NAMESPACE: &str = "dkim-system";
+/// The name of the Helm release.
+pub const RELEASE: &str = "dkim-operator";
+
+/// What to install.
+#[derive(Debug, Clone)]
+pub struct Install {
+    binary: PathBuf,
+    chart: PathBuf,
+    values: Vec<String>,
+    dns: bool,
+    outlives: bool,
+}
+
+impl Install {
+    /// The chart of this repository with this `dkim-operator` binary.
+    #[must_use]
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        Self {
+            binary: binary.into(),
+            chart: root.join("charts/dkim-operator"),
+            values: Vec::new(),
+            dns: true,
+            outlives: false,
+        }
+    }
+
+    /// Adds a chart value, as `helm --set` takes it.
+    #[must_use]
+    pub fn set(mut self, value: impl Into<String>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Runs no embedded DNS server.
+    #[must_use]
+    pub fn without_dns(mut self) -> Self {
+        self.dns = false;
+        self
+    }
+
+    /// Leaves the processes running when this program ends.
+    #[must_use]
+    pub fn keep(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
+
+    /// Installs with helm and starts the roles.
+    ///
+    /// # Errors
+    /// [`Error`] where helm, the API server or a role fails; it holds the tail of the log.
+    pub async fn start(self, plane: &ControlPlane) -> Result<Operator> {
+        let scratch = Scratch::new("operator")?;
+        let chart = self.chart.display().to_string();
+        let mut helm: Vec<String> =
+            ["upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace"]
+                .map(str::to_owned)
+                .to_vec();
+        for value in &self.values {
+            helm.extend(["--set".to_owned(), value.clone()]);
+        }
+        let notes = plane.helm(&helm).await?.ok()?;
+        let dns_address = Address::allocate()?;
+        let controller = role(plane, &self, &scratch, "controller", &[]).await?;
+        let dns = if self.dns {
+            let listen = dns_address.port(53).to_string();
+            Some(role(plane, &self, &scratch, "dns", &["--listen".to_owned(), listen]).await?)
+        } else {
+            None
+        };
+        Ok(Operator { controller, dns, dns_address, notes, scratch })
+    }
+}
+
+/// A running operator.
+#[derive(Debug)]
+pub struct Operator {
+    controller: Role,
+    dns: Option<Role>,
+    dns_address: Address,
+    notes: String,
+    scratch: Scratch,
+}
+
+impl Operator {
+    /// Where the embedded DNS server listens.
+    #[must_use]
+    pub fn dns_address(&self) -> SocketAddr {
+        self.dns_address.port(53)
+    }
+
+    /// What helm printed.
+    #[must_use]
+    pub fn notes(&self) -> &str {
+        &self.notes
+    }
+
+    /// The directory with logs and kubeconfigs.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    /// The controller.
+    #[must_use]
+    pub fn controller(&self) -> &Role {
+        &self.controller
+    }
+
+    /// The DNS server, if there is one.
+    #[must_use]
+    pub fn dns(&self) -> Option<&Role> {
+        self.dns.as_ref()
+    }
+}
+
+/// One running role of the operator.
+#[derive(Debug)]
+pub struct Role {
+    process: Mutex<Process>,
+    health: Address,
+}
+
+impl Role {
+    /// Ends it with SIGKILL and starts it anew; returns without waiting for readiness.
+    ///
+    /// # Errors
+    /// Where it cannot be ended or started.
+    pub async fn kill_and_start(&self) -> Result<()> {
+        let mut process = self.process.lock().await;
+        process.kill().await?;
+        process.start()
+    }
+
+    /// Ends it with SIGKILL.
+    ///
+    /// # Errors
+    /// Where it cannot be ended.
+    pub async fn kill(&self) -> Result<()> {
+        self.process.lock().await.kill().await.map(|_| ())
+    }
+
+    /// Starts it again after [`Role::kill`] and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it does not become ready.
+    pub async fn start(&self) -> Result<()> {
+        self.process.lock().await.start()?;
+        self.ready().await
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// With what it waits for, after 30 s.
+    pub async fn ready(&self) -> Result<()> {
+        let address = self.health.port(8080);
+        eventually(Duration::from_secs(30), "the role is ready", || http_ok(address)).await
+    }
+
+    /// What it has logged.
+    pub async fn log(&self) -> String {
+        self.process.lock().await.log_text()
+    }
+
+    /// What it uses.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn usage(&self) -> Result<crate::Usage> {
+        self.process.lock().await.usage()
+    }
+}
+
+/// Starts one role with the ServiceAccount and the arguments of its Deployment.
+async fn role(
+    plane: &ControlPlane,
+    install: &Install,
+    scratch: &Scratch,
+    component: &str,
+    own: &[String],
+) -> Result<Role> {
+    let deployments: Api<Deployment> = Api::namespaced(plane.admin()?, NAMESPACE);
+    let labels = format!("app.kubernetes.io/component={component}");
+    let list = deployments.list(&ListParams::default().labels(&labels)).await?;
+    let pod = list.items.first().and_then(|d| d.spec.template.spec.as_ref());
+    let missing = || Error::Command {
+        command: "helm".to_owned(),
+        status: "a chart that lacks something".to_owned(),
+        output: format!("no Deployment with the label {labels}, a ServiceAccount and arguments"),
+    };
+    let pod = pod.ok_or_else(missing)?;
+    let account = pod.service_account_name.clone().ok_or_else(missing)?;
+    let chart_args = pod.containers.first().and_then(|c| c.args.clone()).ok_or_else(missing)?;
+
+    let token = plane.service_account_token(NAMESPACE, &account, Duration::from_secs(12 * 3600)).await?;
+    let kubeconfig = scratch.join(format!("{component}.kubeconfig"));
+    plane.kubeconfig_for_token(&token, &kubeconfig)?;
+    let health = Address::allocate()?;
+    let ready = health.port(8080);
+    let addresses = ["--health-addr", "--listen"];
+    let chart_args =
+        chart_args.iter().filter(|arg| !addresses.iter().any(|a| arg.split('=').next() == Some(a)));
+    let mut process = Spec::new(component, &install.binary, scratch.join(format!("{component}.log")))
+        .args(chart_args)
+        .args(own)
+        .arg("--health-addr")
+        .arg(ready.to_string())
+        .env("KUBECONFIG", &kubeconfig)
+        .env("DKIM_OPERATOR_LOG", std::env::var("DKIM_OPERATOR_LOG").unwrap_or_else(|_| "info".to_owned()))
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .outlives_parent(install.outlives)
+        .spawn()?;
+    process.ready(Duration::from_secs(30), &format!("{component} is ready"), || http_ok(ready)).await?;
+    Ok(Role { process: Mutex::new(process), health })
+}
+
+async fn http_ok(address: SocketAddr) -> std::result::Result<(), String> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.map_err(|e| e.to_string())?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
+    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned();
+    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body) }
+}
