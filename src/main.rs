@@ -1,1 +1,159 @@
-fn main() {}
+//! The operator's binary: one program, several roles, each with the least it needs.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use dkim_operator::controller::{self, ControllerOptions, SystemClock};
+use dkim_operator::probes;
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(
+    name = "dkim-operator",
+    version,
+    about = "DKIM for Kubernetes: two CNAMEs once, keys rolled for ever"
+)]
+struct Cli {
+    /// What to log, such as info or dkim_operator=debug.
+    #[arg(long, env = "DKIM_OPERATOR_LOG", default_value = "info", global = true)]
+    log: String,
+    /// Log as text or json.
+    #[arg(long, env = "DKIM_OPERATOR_LOG_FORMAT", default_value = "text", global = true)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    role: Role,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// Make keys, watch DNS, switch signing on, rotate.
+    Controller(ControllerArgs),
+}
+
+#[derive(Args)]
+struct ControllerArgs {
+    /// The namespace of the record sets: the operator's own.
+    #[arg(long, env = "DKIM_OPERATOR_NAMESPACE")]
+    namespace: String,
+    /// Namespaces in which key Secrets may be, separated by commas; the operator's own where left out.
+    #[arg(long, env = "DKIM_OPERATOR_SECRET_NAMESPACES", value_delimiter = ',')]
+    secret_namespaces: Vec<String>,
+    /// Key Secrets may be in any namespace.
+    #[arg(long, env = "DKIM_OPERATOR_ALL_SECRET_NAMESPACES")]
+    all_secret_namespaces: bool,
+    /// Where /healthz and /readyz are served.
+    #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
+    health_addr: SocketAddr,
+    /// Most reconciles at a time.
+    #[arg(long, env = "DKIM_OPERATOR_CONCURRENCY", default_value_t = 32)]
+    concurrency: u16,
+    /// Most keys made at a time; the number of processors where left out.
+    #[arg(long, env = "DKIM_OPERATOR_KEY_THREADS")]
+    key_threads: Option<usize>,
+}
+
+/// What ends a role early.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("the API server cannot be reached: {0}")]
+    Config(#[from] kube::config::InferConfigError),
+    #[error("the API server cannot be reached: {0}")]
+    Client(#[from] kube::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Controller(#[from] controller::Error),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    no_core_files();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(run(cli.role)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!(%failure, "leaving");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(role: Role) -> Result<(), Failure> {
+    match role {
+        Role::Controller(args) => run_controller(args).await,
+    }
+}
+
+async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
+    let client = client().await?;
+    let secret_namespaces = match (args.all_secret_namespaces, args.secret_namespaces) {
+        (true, _) => None,
+        (false, list) if list.is_empty() => Some(vec![args.namespace.clone()]),
+        (false, list) => Some(list),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = ControllerOptions {
+        namespace: args.namespace,
+        secret_namespaces,
+        concurrency: args.concurrency,
+        key_threads: args.key_threads.unwrap_or(threads),
+    };
+    let (ready, is_ready) = watch::channel(false);
+    let probes = probes::serve(
+        args.health_addr,
+        "the lists of DkimProviders, DkimRecordSets and Namespaces",
+        is_ready,
+    );
+    tokio::select! {
+        done = controller::run(client, options, Box::new(SystemClock), ready, stop_signal()) => Ok(done?),
+        ended = probes => Ok(ended?),
+    }
+}
+
+async fn client() -> Result<kube::Client, Failure> {
+    let config = kube::Config::infer().await?;
+    Ok(kube::Client::try_from(config)?)
+}
+
+/// Ends when the process is asked to stop.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("asked to stop");
+}
+
+/// Private keys pass through this process: its memory goes into no core file and to no debugger.
+fn no_core_files() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the process stays dumpable");
+    }
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "core files stay allowed");
+    }
+}

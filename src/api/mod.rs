@@ -1,5 +1,7 @@
 //! The resources of group `dkim-operator.io`, version `v1alpha1`.
 
+#![allow(clippy::duplicated_attributes, reason = "kube lists printer columns as repeated attributes")]
+
 mod domain;
 mod duration;
 mod provider;

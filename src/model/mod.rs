@@ -1,6 +1,7 @@
 //! The pure core: no client, no clock, no I/O. Time and randomness come in as values.
 
 pub mod acceptance;
+pub mod diagnosis;
 pub mod guid;
 pub mod key;
 pub mod keyring;
@@ -10,3 +11,5 @@ pub mod record;
 pub mod rotation;
 pub mod selector;
 pub mod sighting;
+pub mod status;
+pub mod words;

@@ -2,7 +2,6 @@
 //! outlives its key's last use by the drain, whatever happens to keyring, DkimDomain or namespace.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::guid::Guid;
 use super::key::{KeyKind, PublicKey};
@@ -10,6 +9,7 @@ use super::keyring::{KeyInfo, Keyring, Phase, later};
 use super::name::{DnsName, DomainName, NameError};
 use super::record::{KeyRecord, provider_name};
 use super::selector::{PerSlot, Selector, SlotId};
+use super::words::whole;
 use crate::api::PublishedRecord;
 
 /// Where a domain's records are published.
@@ -71,9 +71,9 @@ pub fn publish(
             ttl: i32::try_from(placement.ttl).unwrap_or(i32::MAX),
             value: KeyRecord::Key(key.public.clone()).to_string(),
             serial: i64::try_from(key.serial).unwrap_or(i64::MAX),
-            signed_since: before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(Time)),
+            signed_since: before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole)),
             keep_until: match &state.phase {
-                Phase::Draining { until, .. } => Some(Time(*until)),
+                Phase::Draining { until, .. } => Some(whole(*until)),
                 _ => None,
             },
         });
@@ -97,7 +97,7 @@ pub fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timesta
         }
         let until = record.keep_until.as_ref().map_or_else(|| later(now, drain), |t| t.0);
         if until > now {
-            kept.push(PublishedRecord { keep_until: Some(Time(until)), ..record.clone() });
+            kept.push(PublishedRecord { keep_until: Some(whole(until)), ..record.clone() });
         }
     }
     kept

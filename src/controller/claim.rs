@@ -1,0 +1,197 @@
+//! The claim to a domain: the DkimRecordSet whose name is the domain. The API server lets only one be created.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PostParams, Preconditions};
+use kube::{Resource, ResourceExt};
+
+use super::Context;
+use super::error::Error;
+use super::secret::{Owner, domain_label};
+use crate::api::{
+    ClaimRef, DkimDomain, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, LABEL_DOMAIN, LABEL_MANAGED_BY,
+    MANAGED_BY, Reason,
+};
+use crate::model::acceptance::{Order, Refusal};
+use crate::model::publication;
+
+/// How a claim was come by.
+#[derive(Debug)]
+pub enum Claim {
+    /// Held before.
+    Held(DkimRecordSet),
+    /// Newly made, or taken over from an object that is gone.
+    New(DkimRecordSet),
+}
+
+/// Takes or confirms the claim.
+///
+/// # Errors
+/// The outer [`Error`] where the API server could not be asked; the inner [`Refusal`] where somebody else holds the
+/// domain or the GUID.
+pub async fn ensure(ctx: &Context, order: &Order, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
+    if let Some(holder) = ctx.guid_holder(order) {
+        return Ok(Err(Refusal {
+            reason: Reason::GuidTaken,
+            message: format!(
+                "spec.guid: {} already stands for the domain {holder} below {}; choose another GUID, or leave spec.guid out",
+                order.placement.guid, order.placement.initial_domain
+            ),
+        }));
+    }
+    let api = ctx.record_sets();
+    let name = order.domain.as_str();
+    let cached = ctx.cached_record_set(name);
+    let existing = match cached {
+        Some(set) => Some(set),
+        None => api.get_opt(name).await.map_err(Error::api("reading the record set"))?,
+    };
+    let Some(set) = existing else {
+        let set = fresh(ctx, order, owner);
+        let made =
+            api.create(&PostParams::default(), &set).await.map_err(Error::api("claiming the domain"))?;
+        return Ok(Ok(Claim::New(made)));
+    };
+    match &set.spec.claim_ref {
+        Some(claim) if claim.uid == owner.uid => Ok(Ok(Claim::Held(set))),
+        Some(claim) if claim.namespace == owner.namespace && claim.name == owner.name => {
+            take_over(&api, set, order, owner).await
+        }
+        None => take_over(&api, set, order, owner).await,
+        Some(claim) => match holder(ctx, claim).await? {
+            Some(_) => Ok(Err(claimed(order, claim, owner))),
+            None => take_over(&api, set, order, owner).await,
+        },
+    }
+}
+
+fn claimed(order: &Order, claim: &ClaimRef, owner: &Owner) -> Refusal {
+    // Another tenant's namespace is not this tenant's business.
+    let who = if claim.namespace == owner.namespace {
+        format!("DkimDomain {} in this namespace", claim.name)
+    } else {
+        "a DkimDomain in another namespace".to_owned()
+    };
+    Refusal {
+        reason: Reason::DomainClaimed,
+        message: format!(
+            "spec.domain: {} is already held by {who}; delete that one first, or delete this one. If the domain is yours and you do not know of the other, ask the mail provider",
+            order.domain
+        ),
+    }
+}
+
+/// The DkimDomain behind a claim, if it is still there.
+pub async fn holder(ctx: &Context, claim: &ClaimRef) -> Result<Option<DkimDomain>, Error> {
+    let api: Api<DkimDomain> = Api::namespaced(ctx.client.clone(), &claim.namespace);
+    let found =
+        api.get_opt(&claim.name).await.map_err(Error::api("reading the DkimDomain that holds the claim"))?;
+    Ok(found.filter(|d| d.uid().as_deref() == Some(claim.uid.as_str())))
+}
+
+async fn take_over(
+    api: &Api<DkimRecordSet>,
+    mut set: DkimRecordSet,
+    order: &Order,
+    owner: &Owner,
+) -> Result<Result<Claim, Refusal>, Error> {
+    set.spec.claim_ref = Some(claim_ref(owner));
+    set.spec.provider = order.provider.clone();
+    let name = set.name_any();
+    let set = api
+        .replace(
+            &name,
+            &PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() },
+            &set,
+        )
+        .await
+        .map_err(Error::api("taking over the claim"))?;
+    Ok(Ok(Claim::New(set)))
+}
+
+fn claim_ref(owner: &Owner) -> ClaimRef {
+    ClaimRef { namespace: owner.namespace.clone(), name: owner.name.clone(), uid: owner.uid.clone() }
+}
+
+fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
+    let mut set = DkimRecordSet::new(
+        order.domain.as_str(),
+        DkimRecordSetSpec {
+            claim_ref: Some(claim_ref(owner)),
+            provider: order.provider.clone(),
+            guid: order.placement.guid.to_string(),
+            zone: order.zone.clone(),
+            drain_seconds: order.policy.drain_time().as_secs(),
+            records: Vec::new(),
+        },
+    );
+    set.metadata = ObjectMeta {
+        namespace: Some(ctx.namespace.clone()),
+        labels: Some(
+            [
+                (LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned()),
+                (LABEL_DOMAIN.to_owned(), domain_label(&order.domain)),
+            ]
+            .into(),
+        ),
+        ..set.metadata
+    };
+    set
+}
+
+/// Writes a record set if it says something new. Returns the set as it is afterwards.
+///
+/// # Errors
+/// [`Error::Conflict`] where somebody wrote in between.
+pub async fn save(
+    ctx: &Context,
+    set: &DkimRecordSet,
+    spec: DkimRecordSetSpec,
+) -> Result<DkimRecordSet, Error> {
+    if set.spec == spec {
+        return Ok(set.clone());
+    }
+    let mut wanted = set.clone();
+    wanted.spec = spec;
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    ctx.record_sets()
+        .replace(&wanted.name_any(), &params, &wanted)
+        .await
+        .map_err(Error::api("writing the record set"))
+}
+
+/// Lets go of a claim: what has signed stays for the drain, the rest goes.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn release(ctx: &Context, set: &DkimRecordSet) -> Result<(), Error> {
+    let drain = jiff::SignedDuration::from_secs(set.spec.drain_seconds);
+    let now = ctx.clock.now();
+    let spec = DkimRecordSetSpec {
+        claim_ref: None,
+        records: publication::release(&set.spec.records, drain, now),
+        ..set.spec.clone()
+    };
+    if spec.records.is_empty() {
+        return delete(ctx, set).await;
+    }
+    save(ctx, set, spec).await.map(|_| ())
+}
+
+/// Deletes a record set that nothing hangs on any more, if it is still the one we know.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn delete(ctx: &Context, set: &DkimRecordSet) -> Result<(), Error> {
+    let params = kube::api::DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: set.meta().uid.clone(),
+            resource_version: set.meta().resource_version.clone(),
+        }),
+        ..kube::api::DeleteParams::default()
+    };
+    match ctx.record_sets().delete(&set.name_any(), &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Error::api("deleting the record set")(error)),
+    }
+}

@@ -1,0 +1,269 @@
+//! What every reconcile shares.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PartialObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::Guarded;
+use super::error::Class;
+use crate::api::{ClaimRef, DkimProvider, DkimRecordSet, Verification};
+use crate::lookup::{Looker, Lookout, LookupConfig};
+use crate::model::acceptance::Order;
+use crate::model::name::DomainName;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// The present moment, in whole seconds or finer.
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of the machine.
+#[derive(Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// How a controller is run.
+#[derive(Debug, Clone)]
+pub struct ControllerOptions {
+    /// The namespace of the record sets.
+    pub namespace: String,
+    /// The namespaces in which key Secrets may be; `None` is all of them.
+    pub secret_namespaces: Option<Vec<String>>,
+    /// Most reconciles at a time.
+    pub concurrency: u16,
+    /// Most keys made at a time.
+    pub key_threads: usize,
+}
+
+/// What every reconcile shares.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The namespace of the record sets.
+    pub namespace: String,
+    /// Where time comes from.
+    pub clock: Box<dyn Clock>,
+    /// All providers.
+    pub providers: Store<DkimProvider>,
+    /// All record sets.
+    pub record_sets_seen: Store<DeserializeGuard<DkimRecordSet>>,
+    /// All namespaces' metadata.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// All DkimDomains.
+    pub domains: Store<Guarded>,
+    /// The eye on DNS.
+    pub lookout: Lookout<ObjectRef<Guarded>>,
+    /// Limits key generation to the processors there are.
+    pub keygen: Semaphore,
+    /// Pauses after errors, object by object.
+    pub backoff: Backoff,
+    /// Publishes Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
+    contenders: Mutex<HashMap<DomainName, BTreeSet<(String, String)>>>,
+}
+
+/// The stores a context reads from.
+pub struct Stores {
+    /// All providers.
+    pub providers: Store<DkimProvider>,
+    /// All record sets.
+    pub record_sets: Store<DeserializeGuard<DkimRecordSet>>,
+    /// All namespaces' metadata.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// All DkimDomains.
+    pub domains: Store<Guarded>,
+}
+
+impl Context {
+    /// Puts a context together.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        options: &ControllerOptions,
+        clock: Box<dyn Clock>,
+        stores: Stores,
+        lookout: Lookout<ObjectRef<Guarded>>,
+    ) -> Self {
+        let Stores { providers, record_sets, namespaces, domains } = stores;
+        let reporter =
+            Reporter { controller: "dkim-operator".into(), instance: std::env::var("HOSTNAME").ok() };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            namespace: options.namespace.clone(),
+            client,
+            clock,
+            providers,
+            record_sets_seen: record_sets,
+            namespaces,
+            domains,
+            lookout,
+            keygen: Semaphore::new(options.key_threads.max(1)),
+            backoff: Backoff::default(),
+            metrics: Metrics::default(),
+            lookers: Mutex::default(),
+            contenders: Mutex::default(),
+        }
+    }
+
+    /// The record sets.
+    #[must_use]
+    pub fn record_sets(&self) -> Api<DkimRecordSet> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A record set as the watch has it.
+    #[must_use]
+    pub fn cached_record_set(&self, name: &str) -> Option<DkimRecordSet> {
+        let key = ObjectRef::new(name).within(&self.namespace);
+        self.record_sets_seen.get(&key).and_then(|guard| guard.0.as_ref().ok().cloned())
+    }
+
+    /// A namespace's metadata as the watch has it.
+    #[must_use]
+    pub fn cached_namespace(&self, name: &str) -> Option<ObjectMeta> {
+        self.namespaces.get(&ObjectRef::new(name)).map(|n| n.metadata.clone())
+    }
+
+    /// Whether the watch knows the very DkimDomain behind a claim.
+    #[must_use]
+    pub fn domain_exists(&self, claim: &ClaimRef) -> bool {
+        let key = ObjectRef::new(&claim.name).within(&claim.namespace);
+        self.domains.get(&key).is_some_and(|d| d.meta().uid.as_deref() == Some(claim.uid.as_str()))
+    }
+
+    /// Another domain that already publishes under the same names.
+    #[must_use]
+    pub fn guid_holder(&self, order: &Order) -> Option<String> {
+        let guid = order.placement.guid.as_str();
+        let ours: Vec<&str> = order.placement.names.0.iter().map(|n| n.as_str()).collect();
+        let taken = |set: &DkimRecordSet| {
+            set.name_any() != order.domain.as_str()
+                && set.spec.guid == guid
+                && (set.spec.zone.apex == order.zone.apex)
+                && (set.spec.records.is_empty()
+                    || set.spec.records.iter().any(|r| ours.contains(&r.name.as_str())))
+        };
+        // Derived GUIDs cannot collide; only a chosen one is worth the walk over all record sets.
+        if order.placement.guid.domain().as_ref() == Some(&order.domain) {
+            return None;
+        }
+        let found = self.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(taken))?;
+        Some(found.name_any())
+    }
+
+    /// The looker for a provider, with its settings.
+    #[must_use]
+    pub fn looker(&self, provider: &str) -> Option<(Arc<Looker>, Verification)> {
+        let provider = self.providers.get(&ObjectRef::new(provider))?;
+        let verification = provider.spec.verification.clone();
+        let config = LookupConfig::of(&verification);
+        let mut lookers = self.lookers.lock();
+        let looker = lookers.entry(config.clone()).or_insert_with(|| Arc::new(Looker::new(config))).clone();
+        Some((looker, verification))
+    }
+
+    /// The namespaces that providers keep keys in.
+    #[must_use]
+    pub fn key_namespaces(&self) -> BTreeSet<String> {
+        self.providers.state().iter().filter_map(|p| p.spec.key_namespace.clone()).collect()
+    }
+
+    /// Notes that a DkimDomain wants a domain, so that it hears when the claim is let go.
+    pub fn contend(&self, domain: &DomainName, key: &ObjectRef<Guarded>) {
+        let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
+        self.contenders.lock().entry(domain.clone()).or_default().insert(who);
+    }
+
+    /// Everybody who wants a domain.
+    #[must_use]
+    pub fn contenders(&self, domain: &str) -> Vec<ObjectRef<Guarded>> {
+        let Ok(domain) = DomainName::parse(domain) else { return Vec::new() };
+        let contenders = self.contenders.lock();
+        let all = contenders.get(&domain).into_iter().flatten();
+        all.map(|(namespace, name)| ObjectRef::new(name).within(namespace)).collect()
+    }
+
+    /// Drops what is kept in memory for a DkimDomain.
+    pub fn forget(&self, key: &ObjectRef<Guarded>) {
+        self.lookout.forget(key);
+        self.backoff.forget(key);
+        let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
+        self.contenders.lock().retain(|_, set| {
+            set.remove(&who);
+            !set.is_empty()
+        });
+    }
+
+    /// A pause spread by ±10 %, so that objects made together do not wake together for ever.
+    #[must_use]
+    pub fn spread(&self, pause: Duration) -> Duration {
+        pause.mul_f64(0.9 + 0.2 * jitter())
+    }
+}
+
+/// A number in 0..1; quality does not matter, spread does.
+fn jitter() -> f64 {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    f64::from(random) / f64::from(u32::MAX)
+}
+
+/// Pauses after errors, object by object.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    tries: Mutex<HashMap<ObjectRef<Guarded>, u32>>,
+}
+
+impl Backoff {
+    /// The pause before the next try.
+    pub fn next(&self, key: &ObjectRef<Guarded>, class: Class) -> Duration {
+        let mut tries = self.tries.lock();
+        let count = tries.entry(key.clone()).or_insert(0);
+        *count = count.saturating_add(1);
+        class.pause(*count, jitter())
+    }
+
+    /// Begins anew after a success.
+    pub fn forget(&self, key: &ObjectRef<Guarded>) {
+        self.tries.lock().remove(key);
+    }
+}
+
+/// Counters of the controller.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    counts: [std::sync::atomic::AtomicU64; 4],
+}
+
+impl Metrics {
+    /// Counts a failed reconcile.
+    pub fn errors(&self, class: Class) {
+        use std::sync::atomic::Ordering;
+        let [conflict, transient, forbidden, refused] = &self.counts;
+        let counter = match class {
+            Class::Conflict => conflict,
+            Class::Transient => transient,
+            Class::Forbidden => forbidden,
+            Class::Refused => refused,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,209 @@
+//! The controller: observe → decide → apply → report, for DkimDomain, DkimProvider and DkimRecordSet.
+
+mod apply;
+mod claim;
+mod context;
+mod error;
+mod observe;
+mod provider;
+mod release;
+mod report;
+mod secret;
+mod watches;
+
+pub use context::{Clock, Context, ControllerOptions, SystemClock};
+pub use error::{Class, Error};
+pub use watches::run;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::api::{DkimDomain, Reason};
+use crate::lookup::Pace;
+use crate::model::acceptance::Order;
+use crate::model::keyring::Keyring;
+use crate::model::rotation::{self, Decision};
+use crate::model::{publication, status};
+
+use claim::Claim;
+use observe::Custodian;
+use secret::Stored;
+
+/// DkimDomains as they are watched: one that cannot be read does not stop the others.
+pub type Guarded = DeserializeGuard<DkimDomain>;
+
+/// Pause before a refused object is looked at again, if nothing about it changes before.
+const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// Pause before an object at rest is reconciled again.
+const RESYNC: Duration = Duration::from_secs(600);
+
+/// Reconciles one DkimDomain.
+///
+/// # Errors
+/// [`Error`], whose class decides the retry.
+pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Context>) -> Result<Action, Error> {
+    let key = ObjectRef::from_obj(object.as_ref());
+    let result = match &object.0 {
+        Ok(domain) => reconcile_domain(domain, &key, &ctx).await,
+        Err(invalid) => {
+            tracing::warn!(object = %key, error = %invalid.error, "a DkimDomain cannot be read; it is left as it is");
+            Ok(Action::requeue(REFUSED_AGAIN))
+        }
+    };
+    if result.is_ok() {
+        ctx.backoff.forget(&key);
+    }
+    result
+}
+
+async fn reconcile_domain(
+    domain: &DkimDomain,
+    key: &ObjectRef<Guarded>,
+    ctx: &Context,
+) -> Result<Action, Error> {
+    let owner = release::owner_of(domain);
+    if domain.metadata.deletion_timestamp.is_some() {
+        ctx.forget(key);
+        return release::finalize(ctx, domain, &owner).await;
+    }
+    let order = match observe::order(ctx, domain).await? {
+        Ok(order) => order,
+        Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
+    };
+    ctx.contend(&order.domain, key);
+    if release::hold(ctx, domain).await? {
+        // The object has changed under our hands; its own event brings it back.
+        return Ok(Action::requeue(Duration::from_secs(1)));
+    }
+    let (record_set, taken_now) = match claim::ensure(ctx, &order, &owner).await? {
+        Ok(Claim::Held(set)) => (set, false),
+        Ok(Claim::New(set)) => (set, true),
+        Err(refusal) => {
+            ctx.lookout.forget(key);
+            return report::refuse(ctx, domain, &refusal).await;
+        }
+    };
+    let mut custodian = match observe::custodian(ctx, &order).await? {
+        Ok(custodian) => custodian,
+        Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
+    };
+    let lost = custodian.stored.is_none() && !record_set.spec.records.is_empty();
+    if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
+        return report::tell_of_loss(ctx, domain, &order).await;
+    }
+    let now = ctx.clock.now();
+    let stored = custodian.stored.take().unwrap_or_else(|| {
+        let drain = order.policy.drain_time();
+        let records = &record_set.spec.records;
+        let keyring =
+            publication::recover(&order.domain, &order.selectors, records, &order.placement, drain, now);
+        Stored { keyring, keys: Default::default() }
+    });
+    let observation = watch_dns(ctx, key, &order, &stored.keyring);
+    let evidence = observation.as_ref().map(|o| observe::evidence(o, &order, &stored.keyring));
+    let decision =
+        rotation::decide(&stored.keyring, &order.policy, evidence.as_ref(), &stored.custody(), now);
+    let applied = match apply::apply(ctx, &order, &owner, &record_set, &custodian, stored, &decision).await {
+        Err(error) if error.is_forbidden() => {
+            let refusal = observe::forbidden(&order.secret_namespace);
+            return report::refuse(ctx, domain, &refusal).await;
+        }
+        other => other?,
+    };
+    wipe(custodian);
+    if decision.look {
+        ctx.lookout.wake(key);
+    }
+    let observation = watch_dns(ctx, key, &order, &applied.keyring);
+    let facts = status::Facts {
+        order: &order,
+        keyring: &applied.keyring,
+        decision: &decision,
+        observation: observation.as_deref(),
+        keys_lost: report::still_lost(domain, &applied.keyring),
+        now,
+    };
+    report::report(ctx, domain, &facts, &applied.changes).await?;
+    Ok(next(ctx, &decision))
+}
+
+fn wipe(custodian: Custodian) {
+    if let Some(mut secret) = custodian.there {
+        secret::wipe(&mut secret);
+    }
+}
+
+/// Keeps the lookout informed of what to look for and how often, and takes its last observation.
+fn watch_dns(
+    ctx: &Context,
+    key: &ObjectRef<Guarded>,
+    order: &Order,
+    keyring: &Keyring,
+) -> Option<Arc<crate::model::sighting::Observation>> {
+    let (looker, verification) = ctx.looker(&order.provider)?;
+    let pace = if at_rest(order, keyring) { verification.interval } else { verification.pending_interval };
+    let every = Duration::try_from(pace.0).unwrap_or(RESYNC);
+    ctx.lookout.watch(key.clone(), order.question.clone(), Pace { every }, looker);
+    ctx.lookout.latest(key)
+}
+
+/// Whether nothing is awaited from DNS.
+fn at_rest(order: &Order, keyring: &Keyring) -> bool {
+    use crate::model::keyring::{Link, Mode, Phase};
+    let keys = keyring.slots.iter().all(|(_, s)| {
+        matches!(s.phase, Phase::Published { .. } | Phase::Active { .. } | Phase::Draining { .. })
+    });
+    let links = keyring.slots.iter().all(|(_, s)| matches!(s.link, Link::Up { .. }));
+    keys && links && (keyring.mode == Mode::Domain) == order.policy.enabled
+}
+
+fn next(ctx: &Context, decision: &Decision) -> Action {
+    if !decision.changes.is_empty() {
+        // What was changed may let the next step follow at once.
+        return Action::requeue(Duration::from_millis(20));
+    }
+    let resync = ctx.spread(RESYNC);
+    let wake = decision.wake.map(|at| {
+        let wait = at.duration_since(ctx.clock.now());
+        Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(5)
+    });
+    Action::requeue(wake.map_or(resync, |wake| wake.min(resync)))
+}
+
+/// What to do after an error.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the signature kube asks for")]
+pub fn on_error(object: Arc<Guarded>, error: &Error, ctx: Arc<Context>) -> Action {
+    let key = ObjectRef::from_obj(object.as_ref());
+    let class = error.class();
+    let pause = ctx.backoff.next(&key, class);
+    ctx.metrics.errors(class);
+    match class {
+        Class::Conflict => tracing::debug!(object = %key, %error, ?pause, "reconcile again"),
+        _ => tracing::warn!(object = %key, %error, ?pause, "reconcile failed"),
+    }
+    Action::requeue(pause)
+}
+
+/// Whether a refusal is one that another object's change can lift.
+pub(crate) fn may_be_lifted(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DomainClaimed
+            | Reason::GuidTaken
+            | Reason::ProviderNotFound
+            | Reason::ProviderInvalid
+            | Reason::SecretConflict
+            | Reason::SecretForbidden
+    )
+}
+
+/// The name and namespace of the DkimDomain in an annotation `NAMESPACE/NAME`.
+pub(crate) fn parse_owner(reference: &str) -> Option<ObjectRef<Guarded>> {
+    let (namespace, name) = reference.split_once('/')?;
+    Some(ObjectRef::new(name).within(namespace))
+}

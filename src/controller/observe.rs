@@ -1,0 +1,156 @@
+//! Observe: everything a decision rests on, read and put into the core's terms.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::ResourceExt;
+use kube::api::Api;
+
+use super::Context;
+use super::error::Error;
+use super::secret::{self, Found, Stored};
+use crate::api::{DkimDomain, DkimProvider, Reason};
+use crate::model::acceptance::{self, Order, Refusal, Tenant};
+use crate::model::diagnosis::{self, KeyEvidence, LinkEvidence};
+use crate::model::keyring::Keyring;
+use crate::model::rotation::{Evidence, KeySight, LinkSight, SlotEvidence};
+use crate::model::selector::PerSlot;
+use crate::model::sighting::Observation;
+
+/// Finds the provider and the namespace, and resolves the spec against them.
+///
+/// # Errors
+/// The outer [`Error`] where the API server could not be asked, the inner [`Refusal`] where the spec is refused.
+pub async fn order(ctx: &Context, domain: &DkimDomain) -> Result<Result<Order, Refusal>, Error> {
+    let namespace = domain.namespace().unwrap_or_default();
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    let meta = match ctx.cached_namespace(&namespace) {
+        Some(meta) => meta,
+        None => api.get_metadata(&namespace).await.map_err(Error::api("reading the namespace"))?.metadata,
+    };
+    let provider = match find_provider(ctx, domain) {
+        Ok(provider) => provider,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let empty = BTreeMap::new();
+    let tenant = Tenant {
+        namespace: &namespace,
+        uid: meta.uid.as_deref().unwrap_or_default(),
+        labels: meta.labels.as_ref().unwrap_or(&empty),
+    };
+    Ok(acceptance::accept(&domain.spec, &provider.name_any(), &provider.spec, &tenant))
+}
+
+fn find_provider(ctx: &Context, domain: &DkimDomain) -> Result<std::sync::Arc<DkimProvider>, Refusal> {
+    let refuse = |message: String| Err(Refusal { reason: Reason::ProviderNotFound, message });
+    if let Some(wanted) = &domain.spec.provider_ref {
+        return match ctx.providers.find(|p| p.name_any() == wanted.name) {
+            Some(provider) => Ok(provider),
+            None => refuse(format!(
+                "spec.providerRef.name: there is no DkimProvider {}; kubectl get dkimproviders lists them",
+                wanted.name
+            )),
+        };
+    }
+    let mut defaults = ctx.providers.state_filter(|p| p.spec.default);
+    defaults.sort_by_key(|p| p.name_any());
+    match defaults.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => refuse(
+            "spec.providerRef: no DkimProvider is marked default; name one here, or ask the provider to set spec.default on one".into(),
+        ),
+        several => {
+            let names: Vec<String> = several.iter().map(|p| p.name_any()).collect();
+            refuse(format!(
+                "spec.providerRef: several DkimProviders are marked default ({}); name one here, or ask the provider to leave only one",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// What is in the key Secret.
+pub struct Custodian {
+    /// The Secret as the API server has it, for the compare-and-swap.
+    pub there: Option<Secret>,
+    /// What it holds, where it is ours and readable.
+    pub stored: Option<Stored>,
+}
+
+/// Reads the key Secret.
+///
+/// # Errors
+/// As [`order`].
+pub async fn custodian(ctx: &Context, order: &Order) -> Result<Result<Custodian, Refusal>, Error> {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &order.secret_namespace);
+    let place = format!("{}/{}", order.secret_namespace, order.secret_name);
+    let there = match api.get_opt(&order.secret_name).await.map_err(Error::api("reading the key Secret")) {
+        Ok(there) => there,
+        Err(error) if error.is_forbidden() => {
+            return Ok(Err(forbidden(&order.secret_namespace)));
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(secret) = there else { return Ok(Ok(Custodian { there: None, stored: None })) };
+    let stored = match secret::read(&secret, &order.domain) {
+        Found::Stored(stored) => Some(*stored),
+        Found::Unreadable => None,
+        Found::Foreign => {
+            return Ok(Err(Refusal {
+                reason: Reason::SecretConflict,
+                message: format!(
+                    "Secret {place} exists and was not made by this operator, so it is left alone; rename or delete it, then the keys are made"
+                ),
+            }));
+        }
+        Found::TooNew => {
+            return Ok(Err(Refusal {
+                reason: Reason::SecretConflict,
+                message: format!(
+                    "Secret {place} was written by a later version of the operator; run that version or a newer one"
+                ),
+            }));
+        }
+    };
+    Ok(Ok(Custodian { there: Some(secret), stored }))
+}
+
+/// The refusal for want of a permission on Secrets.
+#[must_use]
+pub fn forbidden(namespace: &str) -> Refusal {
+    Refusal {
+        reason: Reason::SecretForbidden,
+        message: format!(
+            "the operator may not read and write Secrets in namespace {namespace}; add it to controller.secretNamespaces of the chart, or set spec.keyNamespace of the DkimProvider to a namespace that is in it"
+        ),
+    }
+}
+
+/// Turns the answers of DNS into what they prove of this keyring.
+#[must_use]
+pub fn evidence(observation: &Observation, order: &Order, keyring: &Keyring) -> Evidence {
+    let at: Timestamp = observation.at;
+    let slots = PerSlot::from_fn(|slot| {
+        let sighting = &observation.slots[slot];
+        let link = match diagnosis::link_evidence(&order.question.slots[slot], sighting) {
+            LinkEvidence::Verified { older_answers_ttl } => {
+                LinkSight::Verified { older_ttl: older_answers_ttl }
+            }
+            LinkEvidence::Broken { older_answers_ttl, .. } => {
+                LinkSight::Broken { older_ttl: older_answers_ttl }
+            }
+            LinkEvidence::Partial | LinkEvidence::Unknown { .. } => LinkSight::Unclear,
+        };
+        let key = match keyring.slots[slot].phase.key() {
+            None => KeySight::Unclear,
+            Some(key) => match diagnosis::key_evidence(&sighting.target_txt, &key.fingerprint) {
+                KeyEvidence::Matches => KeySight::Matches,
+                KeyEvidence::Differs { .. } | KeyEvidence::Absent => KeySight::Contradicted,
+                KeyEvidence::Partial | KeyEvidence::Unknown { .. } => KeySight::Unclear,
+            },
+        };
+        SlotEvidence { link, key }
+    });
+    Evidence { at, slots }
+}

@@ -1,0 +1,140 @@
+//! Letting go: of a DkimDomain that is deleted, and of record sets whose claimant is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+
+use super::Context;
+use super::claim;
+use super::error::Error;
+use super::secret::Owner;
+use crate::api::{
+    ANNOTATION_OWNER, DkimDomain, DkimRecordSet, FIELD_MANAGER, FINALIZER, LABEL_MANAGED_BY, MANAGED_BY,
+};
+use crate::model::name::DomainName;
+
+/// Puts our finalizer on, if it is not there. Returns whether something was written.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn hold(ctx: &Context, domain: &DkimDomain) -> Result<bool, Error> {
+    if domain.finalizers().iter().any(|f| f == FINALIZER) {
+        return Ok(false);
+    }
+    let mut finalizers = domain.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    write_finalizers(ctx, domain, &finalizers).await?;
+    Ok(true)
+}
+
+async fn write_finalizers(ctx: &Context, domain: &DkimDomain, list: &[String]) -> Result<(), Error> {
+    let api: Api<DkimDomain> = Api::namespaced(ctx.client.clone(), &domain.namespace().unwrap_or_default());
+    let patch = serde_json::json!({
+        "metadata": { "finalizers": list, "resourceVersion": domain.resource_version() }
+    });
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    match api.patch(&domain.name_any(), &params, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(error) => Err(Error::api("writing the finalizer")(error)),
+    }
+}
+
+/// Deletes the key Secret (signers stop), releases the claim (records drain), lets the object go.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked; a Secret that may not be touched never holds the object back.
+pub async fn finalize(ctx: &Context, domain: &DkimDomain, owner: &Owner) -> Result<Action, Error> {
+    if !domain.finalizers().iter().any(|f| f == FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    if let Some(reference) = domain.status.as_ref().and_then(|s| s.secret_ref.clone()) {
+        delete_secret(ctx, &reference.namespace, &reference.name, owner).await?;
+    }
+    if let Ok(name) = DomainName::parse(&domain.spec.domain) {
+        // A status that was wiped must not leave the keys behind.
+        for namespace in
+            [owner.namespace.as_str()].into_iter().chain(ctx.key_namespaces().iter().map(String::as_str))
+        {
+            delete_secret(ctx, namespace, &format!("dkim-{name}"), owner).await?;
+        }
+        let set =
+            ctx.record_sets().get_opt(name.as_str()).await.map_err(Error::api("reading the record set"))?;
+        let ours = set.filter(|s| s.spec.claim_ref.as_ref().is_some_and(|c| c.uid == owner.uid));
+        if let Some(set) = ours {
+            claim::release(ctx, &set).await?;
+        }
+    }
+    let rest: Vec<String> = domain.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
+    write_finalizers(ctx, domain, &rest).await?;
+    Ok(Action::await_change())
+}
+
+async fn delete_secret(ctx: &Context, namespace: &str, name: &str, owner: &Owner) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    let meta = match api.get_metadata_opt(name).await {
+        Ok(Some(meta)) => meta,
+        Ok(None) => return Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 403 => {
+            tracing::warn!(namespace, name, "may not read the key Secret of a deleted DkimDomain; it stays");
+            return Ok(());
+        }
+        Err(error) => return Err(Error::api("reading the key Secret")(error)),
+    };
+    let ours = meta.labels().get(LABEL_MANAGED_BY).is_some_and(|v| v == MANAGED_BY)
+        && meta.annotations().get(ANNOTATION_OWNER).is_some_and(|v| *v == owner.reference());
+    if !ours {
+        return Ok(());
+    }
+    let params = DeleteParams {
+        preconditions: Some(Preconditions { uid: meta.uid(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(name, &params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+        Err(error) => Err(Error::api("deleting the key Secret")(error)),
+    }
+}
+
+/// Looks after a record set: one whose claimant is gone is released, one that has drained goes.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn sweep(set: Arc<DkimRecordSet>, ctx: Arc<Context>) -> Result<Action, Error> {
+    const CLAIMED: Duration = Duration::from_secs(600);
+    if let Some(claim) = &set.spec.claim_ref {
+        if ctx.domain_exists(claim) || claim::holder(&ctx, claim).await?.is_some() {
+            return Ok(Action::requeue(ctx.spread(CLAIMED)));
+        }
+        tracing::info!(domain = set.name_any(), "claimant is gone; records drain");
+        claim::release(&ctx, &set).await?;
+        return Ok(Action::await_change());
+    }
+    let now = ctx.clock.now();
+    let ends = set.spec.records.iter().filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
+    match ends {
+        Some(end) if end > now => {
+            let wait = Duration::try_from(end.duration_since(now)).unwrap_or(CLAIMED);
+            Ok(Action::requeue(wait.min(Duration::from_secs(3600)).max(Duration::from_millis(50))))
+        }
+        _ => {
+            claim::release(&ctx, &set).await?;
+            Ok(Action::await_change())
+        }
+    }
+}
+
+/// The uid-bearing identity of a DkimDomain.
+#[must_use]
+pub fn owner_of(domain: &DkimDomain) -> Owner {
+    Owner {
+        namespace: domain.namespace().unwrap_or_default(),
+        name: domain.name_any(),
+        uid: domain.meta().uid.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,187 @@
+//! The key Secret: the truth about a domain's keys, read and written as one object.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::ResourceExt;
+use zeroize::Zeroize;
+
+use super::error::Error;
+use crate::api::signing_config::{SIGNING_FILE, SigningConfig};
+use crate::api::{ANNOTATION_OWNER, LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::model::acceptance::Order;
+use crate::model::key::PrivateKey;
+use crate::model::keyring::{FORMAT_VERSION, Keyring};
+use crate::model::name::DomainName;
+use crate::model::rotation::Custody;
+use crate::model::selector::{PerSlot, SlotId};
+
+/// The key of the rotation state within the Secret.
+pub const STATE_FILE: &str = "state.json";
+
+/// What a Secret held.
+#[derive(Debug)]
+pub struct Stored {
+    /// Phases and times.
+    pub keyring: Keyring,
+    /// The private keys in hand, each checked against its fingerprint on record.
+    pub keys: PerSlot<Option<PrivateKey>>,
+}
+
+impl Stored {
+    /// Which private keys are in hand.
+    #[must_use]
+    pub fn custody(&self) -> Custody {
+        PerSlot::from_fn(|slot| self.keys[slot].is_some())
+    }
+}
+
+/// A Secret that was found under our name.
+#[derive(Debug)]
+pub enum Found {
+    /// Ours and readable.
+    Stored(Box<Stored>),
+    /// Ours, but the state in it is missing or not to be understood.
+    Unreadable,
+    /// Made by somebody else.
+    Foreign,
+    /// Ours, but written by a later version of this program.
+    TooNew,
+}
+
+/// File name of a slot's private key.
+#[must_use]
+pub fn key_file(keyring: &Keyring, slot: SlotId) -> String {
+    format!("{}.pem", keyring.slots[slot].selector)
+}
+
+/// Reads a Secret.
+#[must_use]
+pub fn read(secret: &Secret, domain: &DomainName) -> Found {
+    if secret.labels().get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
+        return Found::Foreign;
+    }
+    let Some(data) = &secret.data else { return Found::Unreadable };
+    let Some(state) = data.get(STATE_FILE) else { return Found::Unreadable };
+    let Ok(version) = serde_json::from_slice::<FormatVersion>(&state.0) else { return Found::Unreadable };
+    if version.format_version > FORMAT_VERSION {
+        return Found::TooNew;
+    }
+    let Ok(keyring) = serde_json::from_slice::<Keyring>(&state.0) else { return Found::Unreadable };
+    if keyring.domain != *domain {
+        return Found::Unreadable;
+    }
+    let keys = PerSlot::from_fn(|slot| {
+        let recorded = keyring.slots[slot].phase.key()?;
+        let pem = std::str::from_utf8(&data.get(&key_file(&keyring, slot))?.0).ok()?;
+        let key = PrivateKey::from_pem(pem).ok()?;
+        (key.public().ok()? == recorded.public).then_some(key)
+    });
+    Found::Stored(Box::new(Stored { keyring, keys }))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FormatVersion {
+    format_version: u32,
+}
+
+/// Writes a Secret: state, signing configuration and keys, all in one object.
+///
+/// # Errors
+/// [`Error::Json`] only if our own types cannot be serialised.
+pub fn write(stored: &Stored, order: &Order, owner: &Owner) -> Result<Secret, Error> {
+    let json = |step| move |source| Error::Json { step, source };
+    let keyring = &stored.keyring;
+    let mut data = BTreeMap::new();
+    let state = serde_json::to_vec_pretty(keyring).map_err(json("writing state.json"))?;
+    data.insert(STATE_FILE.to_owned(), ByteString(state));
+    let signing = SigningConfig::of(keyring, order);
+    let signing = serde_json::to_vec_pretty(&signing).map_err(json("writing signing.json"))?;
+    data.insert(SIGNING_FILE.to_owned(), ByteString(signing));
+    for (slot, key) in stored.keys.iter() {
+        if let (Some(key), Some(_)) = (key, keyring.slots[slot].phase.key()) {
+            data.insert(key_file(keyring, slot), ByteString(key.expose_pem().as_bytes().to_vec()));
+        }
+    }
+    Ok(Secret {
+        metadata: ObjectMeta {
+            name: Some(order.secret_name.clone()),
+            namespace: Some(order.secret_namespace.clone()),
+            labels: Some(BTreeMap::from([
+                (LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned()),
+                (LABEL_DOMAIN.to_owned(), domain_label(&order.domain)),
+            ])),
+            annotations: Some(BTreeMap::from([(ANNOTATION_OWNER.to_owned(), owner.reference())])),
+            owner_references: (owner.namespace == order.secret_namespace).then(|| vec![owner.as_reference()]),
+            ..ObjectMeta::default()
+        },
+        type_: Some("Opaque".to_owned()),
+        data: Some(data),
+        ..Secret::default()
+    })
+}
+
+/// Whether two Secrets of ours say the same: data, labels, annotations and owners that we set.
+#[must_use]
+pub fn same(there: &Secret, wanted: &Secret) -> bool {
+    let subset = |there: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>| {
+        wanted.iter().all(|(k, v)| there.get(k) == Some(v))
+    };
+    there.data == wanted.data
+        && subset(there.labels(), wanted.labels())
+        && subset(there.annotations(), wanted.annotations())
+        && there.owner_references() == wanted.owner_references()
+}
+
+/// Wipes the private keys of a Secret object that is no longer needed.
+pub fn wipe(secret: &mut Secret) {
+    for bytes in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
+        bytes.0.zeroize();
+    }
+}
+
+/// The DkimDomain a Secret belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Owner {
+    /// `NAMESPACE/NAME`.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    fn as_reference(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: format!("{}/v1alpha1", crate::api::GROUP),
+            kind: "DkimDomain".to_owned(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }
+    }
+}
+
+/// The domain as a label value: itself, or where it is over 63 bytes its end behind a hash.
+#[must_use]
+pub fn domain_label(domain: &DomainName) -> String {
+    use sha2::{Digest, Sha256};
+    let text = domain.as_str();
+    if text.len() <= 63 {
+        return text.to_owned();
+    }
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
+    let tail: String = text.chars().skip(text.len().saturating_sub(40)).collect();
+    format!("{}.{}", hash.get(..20).unwrap_or_default(), tail.trim_start_matches(['.', '-']))
+}

@@ -1,0 +1,214 @@
+//! The watches that feed the reconciles, and the controllers over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Future, FutureExt, StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, PartialObjectMeta};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, ResourceExt};
+
+use super::context::{Clock, Context, ControllerOptions, Stores};
+use super::error::Error;
+use super::{Guarded, on_error, parse_owner, provider, reconcile, release};
+use crate::api::{ANNOTATION_OWNER, DkimProvider, DkimRecordSet, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::lookup::Lookout;
+
+/// Runs the controller until `stop` is done. `ready` is set once every watch has listed.
+///
+/// # Errors
+/// None at present: what fails is retried for ever, and told through readiness and logs.
+pub async fn run(
+    client: Client,
+    options: ControllerOptions,
+    clock: Box<dyn Clock>,
+    ready: tokio::sync::watch::Sender<bool>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let (lookout, looked) = Lookout::new(crate::lookup::LookoutConfig::default());
+    let stop = stop.shared();
+    let (record_sets, record_writer) = reflector::store();
+    let (namespaces, namespace_writer) = reflector::store();
+    let (providers, provider_writer) = reflector::store::<DkimProvider>();
+
+    let domains = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let stores = Stores {
+        providers: providers.clone(),
+        record_sets: record_sets.clone(),
+        namespaces: namespaces.clone(),
+        domains: domains.store(),
+    };
+    let ctx = Arc::new(Context::new(client.clone(), &options, clock, stores, lookout));
+
+    let set_api: Api<DeserializeGuard<DkimRecordSet>> = Api::namespaced(client.clone(), &options.namespace);
+    let namespace_api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    let provider_api: Api<DkimProvider> = Api::all(client.clone());
+    let set_watch =
+        watcher(set_api.clone(), watcher::Config::default()).default_backoff().reflect(record_writer);
+    let namespace_watch = watcher(namespace_api, watcher::Config::default())
+        .default_backoff()
+        .modify(slim)
+        .reflect(namespace_writer);
+    let provider_watch =
+        watcher(provider_api.clone(), watcher::Config::default()).default_backoff().reflect(provider_writer);
+
+    // What a watch sees becomes the names of DkimDomains to look at.
+    let (wake, woken) = futures::channel::mpsc::unbounded::<ObjectRef<Guarded>>();
+    let feeds = [
+        feed(
+            set_watch.touched_objects().map_ok({
+                let ctx = ctx.clone();
+                move |guard: DeserializeGuard<DkimRecordSet>| of_record_set(&ctx, &guard)
+            }),
+            wake.clone(),
+            "DkimRecordSets",
+        )
+        .boxed(),
+        feed(
+            namespace_watch.touched_objects().map_ok({
+                let ctx = ctx.clone();
+                move |namespace: PartialObjectMeta<Namespace>| in_namespace(&ctx, &namespace.name_any())
+            }),
+            wake.clone(),
+            "Namespaces",
+        )
+        .boxed(),
+        feed(
+            provider_watch.touched_objects().map_ok({
+                let ctx = ctx.clone();
+                move |provider: DkimProvider| of_provider(&ctx, &provider)
+            }),
+            wake.clone(),
+            "DkimProviders",
+        )
+        .boxed(),
+        secrets(client.clone(), &options, wake).boxed(),
+    ];
+    let feeds = futures::future::join_all(feeds);
+
+    let until = |stop: futures::future::Shared<_>| async move {
+        let () = stop.await;
+    };
+    let domains = domains
+        .with_config(Config::default().concurrency(options.concurrency.max(1)))
+        .reconcile_on(woken)
+        .reconcile_on(looked)
+        .graceful_shutdown_on(until(stop.clone()))
+        .run(reconcile, on_error, ctx.clone())
+        .for_each(|_| futures::future::ready(()));
+    let sweeps = Controller::new(
+        Api::<DkimRecordSet>::namespaced(client.clone(), &options.namespace),
+        watcher::Config::default(),
+    )
+    .with_config(Config::default().concurrency(4))
+    .graceful_shutdown_on(until(stop.clone()))
+    .run(release::sweep, retry, ctx.clone())
+    .for_each(|_| futures::future::ready(()));
+    let counts = Controller::new(provider_api, watcher::Config::default())
+        .with_config(Config::default().concurrency(1))
+        .graceful_shutdown_on(until(stop.clone()))
+        .run(provider::reconcile, retry, ctx.clone())
+        .for_each(|_| futures::future::ready(()));
+
+    // Deciding on half a picture would refuse what is in order: wait until every list is in.
+    let listed = async {
+        let _ = tokio::join!(
+            providers.wait_until_ready(),
+            record_sets.wait_until_ready(),
+            namespaces.wait_until_ready()
+        );
+        let _ = ready.send(true);
+    };
+    let work = async {
+        listed.await;
+        tracing::info!("every watch has listed; reconciling");
+        futures::join!(domains, sweeps, counts);
+    };
+    tokio::select! {
+        () = work => {}
+        _ = feeds => {}
+        () = until(stop).then(|()| tokio::time::sleep(Duration::from_secs(20))) => {
+            tracing::warn!("reconciles still under way 20 s after the signal; leaving");
+        }
+    }
+    Ok(())
+}
+
+/// Namespaces are kept for name, uid and labels alone.
+fn slim(namespace: &mut PartialObjectMeta<Namespace>) {
+    namespace.metadata.managed_fields = None;
+    namespace.metadata.annotations = None;
+}
+
+async fn feed<E: std::fmt::Display>(
+    stream: impl futures::Stream<Item = Result<Vec<ObjectRef<Guarded>>, E>>,
+    wake: futures::channel::mpsc::UnboundedSender<ObjectRef<Guarded>>,
+    what: &'static str,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(keys) => keys.into_iter().for_each(|key| {
+                let _ = wake.unbounded_send(key);
+            }),
+            Err(error) => tracing::warn!(%error, "the watch of {what} is interrupted; it begins again"),
+        }
+    }
+}
+
+/// Key Secrets as metadata only, in the namespaces the operator is allowed to see.
+fn secrets(
+    client: Client,
+    options: &ControllerOptions,
+    wake: futures::channel::mpsc::UnboundedSender<ObjectRef<Guarded>>,
+) -> impl Future<Output = ()> + use<> {
+    let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+    let apis: Vec<Api<PartialObjectMeta<Secret>>> = match &options.secret_namespaces {
+        None => vec![Api::all(client)],
+        Some(list) => list.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
+    };
+    let watches = apis.into_iter().map(move |api| {
+        watcher(api, config.clone()).default_backoff().touched_objects().map_ok(
+            |secret: PartialObjectMeta<Secret>| {
+                let owner = secret.annotations().get(ANNOTATION_OWNER).and_then(|text| parse_owner(text));
+                owner.into_iter().collect::<Vec<_>>()
+            },
+        )
+    });
+    feed(futures::stream::select_all(watches.map(|w| w.boxed())).map_err(|e| e.to_string()), wake, "Secrets")
+}
+
+fn of_record_set(ctx: &Context, guard: &DeserializeGuard<DkimRecordSet>) -> Vec<ObjectRef<Guarded>> {
+    let name =
+        guard.0.as_ref().map_or_else(|bad| bad.metadata.name.clone().unwrap_or_default(), |s| s.name_any());
+    ctx.contenders(&name)
+}
+
+fn in_namespace(ctx: &Context, namespace: &str) -> Vec<ObjectRef<Guarded>> {
+    let there = ctx.domains.state_filter(|d| ResourceExt::namespace(d).as_deref() == Some(namespace));
+    there.iter().map(|d| ObjectRef::from_obj(d.as_ref())).collect()
+}
+
+fn of_provider(ctx: &Context, provider: &DkimProvider) -> Vec<ObjectRef<Guarded>> {
+    let name = provider.name_any();
+    let uses = |d: &Guarded| {
+        d.0.as_ref().is_ok_and(|d| match &d.spec.provider_ref {
+            Some(reference) => reference.name == name,
+            None => true,
+        })
+    };
+    ctx.domains.state_filter(uses).iter().map(|d| ObjectRef::from_obj(d.as_ref())).collect()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature kube asks for")]
+fn retry<K: kube::Resource<DynamicType = ()>>(object: Arc<K>, error: &Error, ctx: Arc<Context>) -> Action {
+    let class = error.class();
+    ctx.metrics.errors(class);
+    let name = object.meta().name.clone().unwrap_or_default();
+    tracing::warn!(object = name, %error, "reconcile failed");
+    Action::requeue(ctx.spread(class.pause(2, 0.5)))
+}

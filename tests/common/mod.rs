@@ -1,0 +1,194 @@
+//! The harness of the tests that need a cluster: one control plane, one DNS tree and one installed operator for all
+//! tests of a program, a namespace and domains of its own for each test.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dkim_operator::api::{ConditionType, DkimDomain, DkimRecordSet};
+use dkim_testbed::operator::{Install, NAMESPACE, Operator};
+use dkim_testbed::{ControlPlane, DnsTree, Options, eventually};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+pub type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Everything a test works with.
+pub struct World {
+    pub plane: Arc<ControlPlane>,
+    pub tree: DnsTree,
+    pub operator: Operator,
+}
+
+static WORLD: OnceCell<World> = OnceCell::const_new();
+
+/// The world that all tests of this program share.
+pub async fn world() -> &'static World {
+    WORLD.get_or_init(|| async { World::start().await.expect("the test world starts") }).await
+}
+
+impl World {
+    /// A control plane, a DNS tree, the operator and the default provider, with times that suit tests.
+    pub async fn start() -> Result<World, Box<dyn std::error::Error>> {
+        let plane = Arc::new(ControlPlane::start(Options::new().with_controller_manager()).await?);
+        let tree = DnsTree::start().await?;
+        let operator = Install::new(env!("CARGO_BIN_EXE_dkim-operator"))
+            .set("controller.allSecretNamespaces=true")
+            .start(&plane)
+            .await?;
+        tree.add_zone("provider.example", 1).await?;
+        tree.delegate("onmail.example", "ns1.provider.example", operator.dns_address().ip()).await?;
+        let world = World { plane, tree, operator };
+        world.apply(&world.provider("default", json!({}))).await?;
+        Ok(world)
+    }
+
+    /// A provider manifest with test times; `extra` is merged into its spec.
+    pub fn provider(&self, name: &str, extra: Value) -> Value {
+        let mut spec = json!({
+            "initialDomain": "{namespace}.onmail.example",
+            "default": name == "default",
+            "keyPolicy": { "minInterval": "1s", "minDrain": "1s", "signerLag": "1s" },
+            "publish": {
+                "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": ["ns1.provider.example"],
+            },
+            "verification": {
+                "resolvers": [self.tree.resolver().to_string()],
+                "pendingInterval": "1s", "interval": "2s", "grace": "2s",
+            },
+        });
+        merge(&mut spec, extra);
+        json!({ "apiVersion": "dkim-operator.io/v1alpha1", "kind": "DkimProvider",
+                "metadata": { "name": name }, "spec": spec })
+    }
+
+    /// A DkimDomain manifest with a slow rotation; `extra` is merged into its spec.
+    pub fn domain(&self, namespace: &str, domain: &str, extra: Value) -> Value {
+        let mut spec = json!({ "domain": domain, "rotation": { "interval": "24h", "drain": "2s" } });
+        merge(&mut spec, extra);
+        json!({ "apiVersion": "dkim-operator.io/v1alpha1", "kind": "DkimDomain",
+                "metadata": { "name": domain, "namespace": namespace }, "spec": spec })
+    }
+
+    /// Applies a manifest with kubectl, as a user would.
+    pub async fn apply(&self, manifest: &Value) -> Result<String, dkim_testbed::Error> {
+        let text = manifest.to_string();
+        self.plane.kubectl_with(["apply", "--server-side", "-f", "-"], &text).await?.ok()
+    }
+
+    pub fn client(&self) -> Client {
+        self.plane.admin().expect("a client")
+    }
+
+    pub fn domains(&self, namespace: &str) -> Api<DkimDomain> {
+        Api::namespaced(self.client(), namespace)
+    }
+
+    pub fn record_sets(&self) -> Api<DkimRecordSet> {
+        Api::namespaced(self.client(), NAMESPACE)
+    }
+
+    pub async fn secret(&self, namespace: &str, domain: &str) -> Option<Secret> {
+        let api: Api<Secret> = Api::namespaced(self.client(), namespace);
+        api.get_opt(&format!("dkim-{domain}")).await.expect("the Secret can be read")
+    }
+
+    pub async fn patch(&self, namespace: &str, domain: &str, spec: Value) {
+        let params = PatchParams::default();
+        let patch = json!({ "spec": spec });
+        self.domains(namespace).patch(domain, &params, &Patch::Merge(&patch)).await.expect("patched");
+    }
+
+    pub async fn create(&self, namespace: &str, domain: &str, extra: Value) -> DkimDomain {
+        let manifest = serde_json::from_value(self.domain(namespace, domain, extra)).expect("a manifest");
+        self.domains(namespace).create(&PostParams::default(), &manifest).await.expect("created")
+    }
+
+    /// Publishes both CNAMEs as status shows them.
+    pub async fn publish_cnames(&self, namespace: &str, domain: &str) -> Outcome {
+        let records = self.until(namespace, domain, "status.records shows two", |d| {
+            let records = d.status.as_ref().map(|s| s.records.clone()).unwrap_or_default();
+            if records.len() == 2 { Ok(records) } else { Err("no records".into()) }
+        });
+        for record in records.await? {
+            self.tree.add_record(&record.name, 1, "CNAME", &format!("{}.", record.value)).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn remove_cname(&self, domain: &str, selector: &str) -> Outcome {
+        self.tree.remove(&format!("{selector}._domainkey.{domain}"), "CNAME").await?;
+        Ok(())
+    }
+
+    /// Waits until `check` of the DkimDomain succeeds.
+    pub async fn until<T>(
+        &self,
+        namespace: &str,
+        domain: &str,
+        what: &str,
+        check: impl Fn(&DkimDomain) -> Result<T, String>,
+    ) -> Result<T, dkim_testbed::Error> {
+        let api = self.domains(namespace);
+        eventually(Duration::from_secs(45), what, || async {
+            let found = api.get(domain).await.map_err(|e| e.to_string())?;
+            check(&found).map_err(|why| format!("{why}; {}", conditions(&found)))
+        })
+        .await
+    }
+
+    /// Waits until a condition has a status.
+    pub async fn until_condition(
+        &self,
+        namespace: &str,
+        domain: &str,
+        type_: ConditionType,
+        status: &str,
+    ) -> Result<(), dkim_testbed::Error> {
+        self.until(namespace, domain, &format!("{type_} is {status}"), |d| match condition(d, type_) {
+            Some((found, ..)) if found == status => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await
+    }
+
+    /// A namespace with a domain in it that is enabled; its DNS zone is served by the tree.
+    pub async fn enabled(&self, domain: &str, extra: Value) -> Result<String, Box<dyn std::error::Error>> {
+        let namespace = self.plane.namespace().await?;
+        self.tree.add_zone(domain, 1).await?;
+        self.create(&namespace, domain, extra).await;
+        self.publish_cnames(&namespace, domain).await?;
+        self.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
+        Ok(namespace)
+    }
+}
+
+/// A condition's status, reason and message.
+pub fn condition(domain: &DkimDomain, type_: ConditionType) -> Option<(String, String, String)> {
+    let conditions = &domain.status.as_ref()?.conditions;
+    let found = conditions.iter().find(|c| c.type_ == type_.as_str())?;
+    Some((found.status.clone(), found.reason.clone(), found.message.clone()))
+}
+
+/// All conditions in one line, for messages.
+pub fn conditions(domain: &DkimDomain) -> String {
+    let all = domain.status.iter().flat_map(|s| &s.conditions);
+    let parts: Vec<String> =
+        all.map(|c| format!("{}={} {} ({})", c.type_, c.status, c.reason, c.message)).collect();
+    parts.join("; ")
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

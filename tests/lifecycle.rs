@@ -1,0 +1,279 @@
+//! What a tenant sees from the first apply to the last delete.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Outcome, World, condition, world};
+use dkim_operator::api::{ConditionType, FINALIZER};
+use dkim_testbed::eventually;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+#[tokio::test]
+async fn from_missing_cnames_to_enabled() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    world.tree.add_zone("contoso.com", 1).await?;
+    world.create(&namespace, "contoso.com", json!({})).await;
+    world
+        .until(&namespace, "contoso.com", "the CNAMEs are told as missing, mail is signed as the provider", |d| {
+            let status = d.status.as_ref().ok_or("no status")?;
+            let record = status.records.first().ok_or("no records")?;
+            let signing = status.signing.as_ref().ok_or("nothing signs")?;
+            if record.state != "Missing" && record.state != "NxDomain" {
+                return Err(format!("state {} ({})", record.state, record.diagnosis));
+            }
+            let target = format!("selector1-contoso-com._domainkey.{namespace}.onmail.example");
+            assert_eq!(record.name, "selector1._domainkey.contoso.com");
+            assert_eq!(record.host, "selector1._domainkey");
+            assert_eq!(record.value, target);
+            assert!(record.diagnosis.contains(&target), "{}", record.diagnosis);
+            assert_eq!(signing.domain, format!("{namespace}.onmail.example"));
+            Ok(())
+        })
+        .await?;
+    world.publish_cnames(&namespace, "contoso.com").await?;
+    world.until_condition(&namespace, "contoso.com", ConditionType::Enabled, "True").await?;
+    world.until_condition(&namespace, "contoso.com", ConditionType::Ready, "True").await?;
+    let found = world.domains(&namespace).get("contoso.com").await?;
+    let signing = found.status.and_then(|s| s.signing).ok_or("nothing signs")?;
+    assert_eq!((signing.selector.as_str(), signing.domain.as_str()), ("selector1", "contoso.com"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_target_is_told_in_words() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    world.tree.add_zone("wrong.example", 1).await?;
+    world
+        .tree
+        .add_record("selector1._domainkey.wrong.example", 1, "CNAME", "selector1.elsewhere.example.")
+        .await?;
+    world.create(&namespace, "wrong.example", json!({})).await;
+    world
+        .until(&namespace, "wrong.example", "the wrong target is told", |d| {
+            let record = d.status.as_ref().and_then(|s| s.records.first()).ok_or("no records")?.clone();
+            if record.state == "WrongTarget" && record.diagnosis.contains("selector1.elsewhere.example") {
+                return Ok(());
+            }
+            Err(format!("{}: {}", record.state, record.diagnosis))
+        })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn disable_and_enable() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("toggle.example", json!({})).await?;
+    world.patch(&namespace, "toggle.example", json!({ "enabled": false })).await;
+    world.until_condition(&namespace, "toggle.example", ConditionType::Enabled, "False").await?;
+    world
+        .until(&namespace, "toggle.example", "signing as the provider", |d| {
+            let signing = d.status.as_ref().and_then(|s| s.signing.clone()).ok_or("nothing signs")?;
+            if signing.domain.ends_with("onmail.example") { Ok(()) } else { Err(signing.domain) }
+        })
+        .await?;
+    world.until_condition(&namespace, "toggle.example", ConditionType::Ready, "True").await?;
+    world.patch(&namespace, "toggle.example", json!({ "enabled": true })).await;
+    world.until_condition(&namespace, "toggle.example", ConditionType::Enabled, "True").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn rotates_on_request_and_on_schedule() -> Outcome {
+    let world = world().await;
+    let extra = json!({ "rotation": { "interval": "6s", "drain": "1s" } });
+    let namespace = world.enabled("rolling.example", extra).await?;
+    world
+        .until(&namespace, "rolling.example", "two rotations by schedule", |d| {
+            let count = d.status.as_ref().and_then(|s| s.rotation.as_ref()).map_or(0, |r| r.count);
+            if count >= 2 { Ok(()) } else { Err(format!("{count} rotations")) }
+        })
+        .await?;
+    world.patch(&namespace, "rolling.example", json!({ "rotation": { "interval": "24h" } })).await;
+    let before = rotations(world, &namespace, "rolling.example").await;
+    let now = jiff::Timestamp::now().to_string();
+    world.patch(&namespace, "rolling.example", json!({ "rotation": { "rotateAt": now } })).await;
+    world
+        .until(&namespace, "rolling.example", "a rotation by request", |d| {
+            let count = d.status.as_ref().and_then(|s| s.rotation.as_ref()).map_or(0, |r| r.count);
+            if count > before { Ok(()) } else { Err(format!("{count} rotations")) }
+        })
+        .await?;
+    Ok(())
+}
+
+async fn rotations(world: &World, namespace: &str, domain: &str) -> i64 {
+    let found = world.domains(namespace).get(domain).await.expect("there");
+    found.status.and_then(|s| s.rotation).map_or(0, |r| r.count)
+}
+
+#[tokio::test]
+async fn a_deleted_secret_is_reported_and_old_records_stay() -> Outcome {
+    let world = world().await;
+    let extra = json!({ "rotation": { "drain": "30s" } });
+    let namespace = world.enabled("lost.example", extra).await?;
+    let before = world.record_sets().get("lost.example").await?;
+    let signed = before.spec.records.iter().find(|r| r.signed_since.is_some()).ok_or("none signed")?.clone();
+    world.plane.kubectl(["delete", "secret", "dkim-lost.example", "-n", &namespace]).await?.ok()?;
+    world
+        .until(&namespace, "lost.example", "the other slot signs with a new key", |d| {
+            let signing = d.status.as_ref().and_then(|s| s.signing.clone()).ok_or("nothing signs")?;
+            if signing.selector.starts_with("selector2") { Ok(()) } else { Err(signing.selector) }
+        })
+        .await?;
+    let after = world.record_sets().get("lost.example").await?;
+    let kept = after.spec.records.iter().find(|r| r.value == signed.value).ok_or("the old TXT is gone")?;
+    assert!(kept.keep_until.is_some());
+    let newest = after.spec.records.iter().map(|r| r.serial).max();
+    assert!(newest > before.spec.records.iter().map(|r| r.serial).max(), "a serial was used again");
+    let events = world.plane.kubectl(["get", "events", "-n", &namespace, "-o", "json"]).await?.ok()?;
+    assert!(events.contains("KeysLost"), "{events}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wiped_status_is_rebuilt_with_the_same_keys() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("wiped.example", json!({})).await?;
+    let before = world.domains(&namespace).get("wiped.example").await?.status.ok_or("no status")?;
+    let data = world.secret(&namespace, "wiped.example").await.ok_or("no Secret")?.data;
+    let wipe = Patch::Merge(json!({ "status": null }));
+    world.domains(&namespace).patch_status("wiped.example", &PatchParams::default(), &wipe).await?;
+    world.until_condition(&namespace, "wiped.example", ConditionType::Enabled, "True").await?;
+    let after = world.domains(&namespace).get("wiped.example").await?.status.ok_or("no status")?;
+    assert_eq!((before.keys, before.signing), (after.keys, after.signing));
+    assert_eq!(world.secret(&namespace, "wiped.example").await.ok_or("no Secret")?.data, data);
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_dkimdomains_race_for_one_domain_and_one_wins() -> Outcome {
+    let world = world().await;
+    let (one, two) = (world.plane.namespace().await?, world.plane.namespace().await?);
+    let race = json!({});
+    tokio::join!(
+        world.create(&one, "raced.example", race.clone()),
+        world.create(&two, "raced.example", race.clone())
+    );
+    let verdict = |namespace: String| async move {
+        world
+            .until(&namespace, "raced.example", "Accepted is decided", |d| {
+                condition(d, ConditionType::Accepted).ok_or_else(|| "undecided".to_owned())
+            })
+            .await
+            .map(|c| (namespace, c))
+    };
+    let both = [verdict(one).await?, verdict(two).await?];
+    let (winners, losers): (Vec<_>, Vec<_>) = both.iter().partition(|(_, c)| c.0 == "True");
+    assert_eq!((winners.len(), losers.len()), (1, 1), "{both:?}");
+    let (loser, (_, reason, message)) = losers[0];
+    assert_eq!(reason, "DomainClaimed");
+    assert!(!message.contains(&winners[0].0), "another tenant's namespace is told: {message}");
+    assert!(world.secret(loser, "raced.example").await.is_none(), "the loser has keys");
+    world.domains(&winners[0].0).delete("raced.example", &DeleteParams::default()).await?;
+    world.until_condition(loser, "raced.example", ConditionType::Accepted, "True").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn deleted_and_made_again_continues_with_the_free_slot() -> Outcome {
+    let world = world().await;
+    let extra = json!({ "rotation": { "drain": "60s" } });
+    let namespace = world.enabled("again.example", extra.clone()).await?;
+    let before = world.record_sets().get("again.example").await?;
+    let signed = before.spec.records.iter().find(|r| r.signed_since.is_some()).ok_or("none signed")?.clone();
+    world.domains(&namespace).delete("again.example", &DeleteParams::default()).await?;
+    eventually(Duration::from_secs(10), "the DkimDomain is gone", || async {
+        match world.domains(&namespace).get_opt("again.example").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{:?}", other.map(|d| d.map(|d| d.finalizers().to_vec())))),
+        }
+    })
+    .await?;
+    assert!(world.secret(&namespace, "again.example").await.is_none(), "the keys outlive the DkimDomain");
+    world.create(&namespace, "again.example", extra).await;
+    world.until_condition(&namespace, "again.example", ConditionType::Enabled, "True").await?;
+    let after = world.record_sets().get("again.example").await?;
+    assert!(after.spec.records.iter().any(|r| r.value == signed.value), "the old TXT is gone");
+    let found = world.domains(&namespace).get("again.example").await?;
+    let signing = found.status.and_then(|s| s.signing).ok_or("nothing signs")?;
+    assert_eq!(signing.selector, "selector2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_namespace_goes_in_seconds_and_its_records_drain() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("leaving.example", json!({ "rotation": { "drain": "15s" } })).await?;
+    let name = format!("selector1-leaving-example._domainkey.{namespace}.onmail.example");
+    let api: Api<Namespace> = Api::all(world.client());
+    api.delete(&namespace, &DeleteParams::default()).await?;
+    eventually(Duration::from_secs(20), "the namespace is gone", || async {
+        match api.get_opt(&namespace).await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{:?}", other.map(|n| n.and_then(|n| n.status)))),
+        }
+    })
+    .await?;
+    let answer = world.tree.lookup(&name, "TXT").await?;
+    assert_eq!(answer.data("TXT").len(), 1, "the TXT went with the namespace");
+    eventually(Duration::from_secs(40), "the record set has drained", || async {
+        match world.record_sets().get_opt("leaving.example").await {
+            Ok(None) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_former_tenants_cname_does_not_verify_for_the_next() -> Outcome {
+    let world = world().await;
+    let former = world.enabled("handed.example", json!({})).await?;
+    world.domains(&former).delete("handed.example", &DeleteParams::default()).await?;
+    let next = world.plane.namespace().await?;
+    world.create(&next, "handed.example", json!({})).await;
+    world
+        .until(&next, "handed.example", "the CNAME is told as the wrong target", |d| {
+            let record = d.status.as_ref().and_then(|s| s.records.first()).ok_or("no records")?.clone();
+            if record.state == "WrongTarget" { Ok(()) } else { Err(record.state) }
+        })
+        .await?;
+    let found = world.domains(&next).get("handed.example").await?;
+    assert_eq!(condition(&found, ConditionType::Enabled).map(|c| c.0).as_deref(), Some("False"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_written_once_everything_is_as_it_should_be() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("quiet.example", json!({})).await?;
+    world.until_condition(&namespace, "quiet.example", ConditionType::Ready, "True").await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let versions = || async {
+        let domain = world.domains(&namespace).get("quiet.example").await.expect("there");
+        let secret = world.secret(&namespace, "quiet.example").await.expect("there");
+        let set = world.record_sets().get("quiet.example").await.expect("there");
+        [domain.resource_version(), secret.resource_version(), set.resource_version()]
+    };
+    let before = versions().await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(versions().await, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_finalizer_is_ours_alone() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("final.example", json!({})).await?;
+    let found = world.domains(&namespace).get("final.example").await?;
+    assert_eq!(found.finalizers(), [FINALIZER]);
+    Ok(())
+}
