@@ -1,9 +1,11 @@
 //! dkim-operator: a tenant publishes two CNAMEs once; the operator makes the keys, publishes them behind the CNAMEs,
 //! watches DNS until they are there, turns signing on, and rolls the keys for ever.
 //!
-//! [`model`] is pure; [`controller`] observes, decides, applies and reports; [`lookup`] is the way out to DNS.
+//! [`model`] is pure; [`controller`] observes, decides, applies and reports; [`lookup`] is the way out to DNS;
+//! [`signing`] signs with what the Secret holds.
 pub mod api;
 pub mod controller;
 pub mod lookup;
 pub mod model;
 pub mod probes;
+pub mod signing;

@@ -220,7 +220,8 @@ pub struct SignatureRequest {
     pub oversign: bool,
     /// Headers to sign besides From, To, Message-ID, Subject, MIME-Version and Content-Type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 76), regex(pattern = "^[!-9;-~]+$")))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 76), regex(pattern = "^[!-9<-~]+$")))]
+    #[x_kube(validation = Rule::new("self.all(h, h.lowerAscii() != 'dkim-signature')").message("signature.extraHeaders must not name DKIM-Signature: a signature cannot cover itself"))]
     pub extra_headers: Vec<String>,
 }
 

@@ -1,0 +1,35 @@
+//! Signing: keys from a mounted Secret, whose mail it is, the `DKIM-Signature` field (RFC 6376, RFC 8301,
+//! RFC 8463), and a look at what a receiver would say.
+//!
+//! ```text
+//! KeyStore::load(dir) ─┐
+//! Header ── author_domains() ── KeyStore::for_authors ── MessageSigner::new ── body(chunk)… ── finish(now)
+//! ```
+
+mod address;
+mod canon;
+mod command;
+mod fault;
+mod field;
+mod header;
+mod keys;
+mod report;
+mod signer;
+mod signing_key;
+mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verify;
+
+pub use address::{AuthorError, author_domains};
+pub use canon::{BodyCanonicalizer, Sink, canonical_field};
+pub use command::{MadeSignature, SignError, SignReport, Unknown, run_sign};
+pub use fault::{KeyDirError, KeyDirFault};
+pub use field::{FIELD_NAME, SignatureField};
+pub use header::{Field, Header, HeaderError, MAX_HEADER};
+pub use keys::{DomainKeys, Signer};
+pub use report::{Alignment, SignatureReport, Verdict, VerifyReport};
+pub use signer::MessageSigner;
+pub use signing_key::{SigningFailed, SigningKey};
+pub use store::KeyStore;
+pub use verify::{Verifier, VerifierError};

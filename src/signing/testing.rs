@@ -1,0 +1,96 @@
+//! What the tests of this room share: directories of keys, made on the spot.
+
+use std::fs;
+use std::path::Path;
+
+use getrandom::SysRng;
+
+use crate::api::Canonicalization;
+use crate::api::signing_config::{
+    FORMAT_VERSION, SIGNED_HEADERS, SIGNING_FILE, SignatureConfig, SigningConfig,
+};
+use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PrivateKey};
+use crate::model::name::DomainName;
+
+pub fn signature_config(algorithm: Algorithm) -> SignatureConfig {
+    SignatureConfig {
+        d: "contoso.com".into(),
+        s: "selector1".into(),
+        algorithm,
+        key_file: "selector1.pem".into(),
+        fingerprint: KeyFingerprint::of(b""),
+        serial: 1,
+        header_canonicalization: Canonicalization::Relaxed,
+        body_canonicalization: Canonicalization::Relaxed,
+        headers: SIGNED_HEADERS.map(str::to_owned).to_vec(),
+        oversign: false,
+        timestamp: true,
+        expiration_seconds: None,
+    }
+}
+
+/// A directory of keys that goes away with the value.
+pub struct KeyDir(tempfile::TempDir);
+
+impl KeyDir {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Writes a domain's files below `below`, one signature per kind with selectors selector1 and up. Returns
+    /// the TXT records as name and text.
+    pub fn domain(&self, below: &str, domain: &str, kinds: &[KeyKind]) -> Vec<(String, String)> {
+        self.domain_with(below, domain, kinds, |_| {})
+    }
+
+    pub fn domain_with(
+        &self,
+        below: &str,
+        domain: &str,
+        kinds: &[KeyKind],
+        edit: impl Fn(&mut SignatureConfig),
+    ) -> Vec<(String, String)> {
+        let dir = self.path().join(below);
+        fs::create_dir_all(&dir).unwrap();
+        let mut records = Vec::new();
+        let mut signatures = Vec::new();
+        for (index, kind) in kinds.iter().enumerate() {
+            let mut config = signature_config(kind.algorithm());
+            config.d = domain.into();
+            config.s = format!("selector{}", index + 1);
+            config.key_file = format!("{}.pem", config.s);
+            let key = PrivateKey::generate(*kind, &mut SysRng).unwrap();
+            let public = key.public().unwrap();
+            config.fingerprint = public.fingerprint().unwrap();
+            fs::write(dir.join(&config.key_file), key.expose_pem()).unwrap();
+            edit(&mut config);
+            let text = format!("v=DKIM1; k={}; p={}", kind.algorithm().as_str(), public.p);
+            records.push((format!("{}._domainkey.{domain}", config.s), text));
+            signatures.push(config);
+        }
+        let domain = DomainName::parse(domain).unwrap();
+        let config = SigningConfig { format_version: FORMAT_VERSION, domain, signatures };
+        fs::write(dir.join(SIGNING_FILE), serde_json::to_vec_pretty(&config).unwrap()).unwrap();
+        records
+    }
+
+    pub fn key(&self, file: &str, kind: KeyKind) {
+        let key = PrivateKey::generate(kind, &mut SysRng).unwrap();
+        fs::write(self.path().join(file), key.expose_pem()).unwrap();
+    }
+}
+
+pub fn edit_json(dir: &Path, edit: impl Fn(&mut serde_json::Value)) {
+    let path = dir.join(SIGNING_FILE);
+    let mut json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    edit(&mut json);
+    fs::write(path, serde_json::to_vec(&json).unwrap()).unwrap();
+}
+
+pub fn broken_json(dir: &Path) {
+    fs::write(dir.join(SIGNING_FILE), "{").unwrap();
+}

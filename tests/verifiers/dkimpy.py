@@ -1,0 +1,88 @@
+#!/usr/bin/python3
+"""Verifies messages with dkimpy.
+
+usage: dkimpy.py (--dns FILE | --resolver IP[:PORT]) MESSAGE...
+
+FILE is a table of NAME<TAB>TXT lines. Prints for each message one line
+FILE<TAB>pass|fail<TAB>d=<TAB>s=<TAB>reason. A message passes if it has signatures and all of them verify;
+d= and s= of several are joined by commas.
+"""
+import re
+import sys
+
+try:
+    import dkim
+except ImportError:
+    sys.exit("dkimpy is missing: apt-get install python3-dkim python3-nacl")
+
+
+def table(path):
+    with open(path, encoding="utf-8") as lines:
+        rows = [line.rstrip("\n").split("\t", 1) for line in lines if line.strip()]
+    known = {name.rstrip(".").lower(): text.encode() for name, text in rows}
+
+    def lookup(name, timeout=5):
+        return known.get(name.decode().rstrip(".").lower())
+
+    return lookup
+
+
+def resolver(address):
+    try:
+        import dns.resolver
+    except ImportError:
+        sys.exit("dnspython is missing: apt-get install python3-dnspython")
+    host, port = address, 53
+    bracketed = re.fullmatch(r"\[(.+)\]:(\d+)", address)
+    if bracketed:
+        host, port = bracketed[1], int(bracketed[2])
+    elif address.count(":") == 1:
+        host, port = address.split(":")[0], int(address.split(":")[1])
+    asking = dns.resolver.Resolver(configure=False)
+    asking.nameservers, asking.port = [host], port
+
+    def lookup(name, timeout=5):
+        asking.lifetime = timeout
+        try:
+            answer = asking.resolve(name.decode(), "TXT")
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return None
+        return b"".join(answer[0].strings)
+
+    return lookup
+
+
+def tags(value):
+    pairs = (tag.split(b"=", 1) for tag in value.split(b";") if b"=" in tag)
+    return {name.strip(): b"".join(text.split()).decode("ascii", "replace") for name, text in pairs}
+
+
+def verify(message, lookup):
+    message = re.sub(rb"\r?\n", b"\r\n", message)
+    signed = dkim.DKIM(message)
+    fields = [value for name, value in signed.headers if name.lower() == b"dkim-signature"]
+    named = [tags(value) for value in fields]
+    d = ",".join(tag.get(b"d", "") for tag in named)
+    s = ",".join(tag.get(b"s", "") for tag in named)
+    if not fields:
+        return "fail", d, s, "no DKIM-Signature"
+    for index in range(len(fields)):
+        try:
+            if not dkim.DKIM(message).verify(idx=index, dnsfunc=lookup):
+                return "fail", d, s, "signature %d does not verify" % (index + 1)
+        except Exception as error:  # dkimpy raises of many kinds on bad input
+            text = " ".join(str(error).split()) or type(error).__name__
+            return "fail", d, s, "signature %d: %s" % (index + 1, text)
+    return "pass", d, s, "%d verified" % len(fields)
+
+
+def main(arguments):
+    if len(arguments) < 3 or arguments[0] not in ("--dns", "--resolver"):
+        sys.exit(__doc__.strip())
+    lookup = (table if arguments[0] == "--dns" else resolver)(arguments[1])
+    for path in arguments[2:]:
+        with open(path, "rb") as file:
+            print("\t".join((path,) + verify(file.read(), lookup)))
+
+
+main(sys.argv[1:])
