@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use dkim_operator::controller::{self, ControllerOptions, SystemClock};
 use dkim_operator::probes;
+use dkim_operator::signing::{Unknown, run_sign};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +37,11 @@ enum LogFormat {
 enum Role {
     /// Make keys, watch DNS, switch signing on, rotate.
     Controller(ControllerArgs),
+    /// Sign a message from standard input with what a key Secret holds; the signed message goes to standard output.
+    ///
+    /// Line ends are CRLF in the output, as in SMTP. Exit codes: 0 signed, 3 the From: domain is not ours, 4 no key
+    /// may sign yet, otherwise those of sysexits.
+    Sign(SignArgs),
 }
 
 #[derive(Args)]
@@ -60,6 +66,16 @@ struct ControllerArgs {
     key_threads: Option<usize>,
 }
 
+#[derive(Args)]
+struct SignArgs {
+    /// The directory of a mounted key Secret, or one with such a directory for each domain.
+    #[arg(long, env = "DKIM_OPERATOR_KEY_DIR")]
+    key_dir: std::path::PathBuf,
+    /// Let mail of domains that are not ours pass as it is.
+    #[arg(long)]
+    pass_unknown: bool,
+}
+
 /// What ends a role early.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -82,6 +98,9 @@ fn main() -> ExitCode {
         LogFormat::Json => logs.json().init(),
     }
     no_core_files();
+    if let Role::Sign(args) = &cli.role {
+        return sign(args);
+    }
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -99,6 +118,19 @@ fn main() -> ExitCode {
 async fn run(role: Role) -> Result<(), Failure> {
     match role {
         Role::Controller(args) => run_controller(args).await,
+        Role::Sign(_) => Ok(()),
+    }
+}
+
+fn sign(args: &SignArgs) -> ExitCode {
+    let unknown = if args.pass_unknown { Unknown::Pass } else { Unknown::Refuse };
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    match run_sign(&args.key_dir, input, output, unknown, jiff::Timestamp::now()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
     }
 }
 

@@ -10,6 +10,7 @@ packages=(
   knot-dnsutils     # kdig
   unbound           # recursive DNS
   python3-dkim      # verifies signatures (dkimpy)
+  python3-nacl      # lets dkimpy verify Ed25519
   python3-dnspython # used by dkimpy
   libmail-dkim-perl # verifies signatures (Mail::DKIM)
   libnet-dns-perl   # used by Mail::DKIM
