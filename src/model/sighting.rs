@@ -46,6 +46,8 @@ pub struct SlotSighting {
     pub doubled: Vec<ServerAnswer>,
     /// To the TXT question at the target.
     pub target_txt: Vec<ServerAnswer>,
+    /// For how many seconds resolvers remember that a name of the tenant's zone is not there, where it is known.
+    pub negative_ttl: Option<u32>,
 }
 
 /// One server's answer.

@@ -1,41 +1,108 @@
-use super::key::KeyFingerprint;
-use super::sighting::*;
-pub enum LinkEvidence {
-    Verified { older_answers_ttl: u32 },
-    Broken { state: RecordState, older_answers_ttl: u32 },
-    Partial,
-    Unknown { why: String },
-}
-pub enum KeyEvidence {
-    Matches,
-    Differs { found: Vec<KeyFingerprint> },
-    Absent,
-    Partial,
-    Unknown { why: String },
-}
-#[derive(Clone, Copy, PartialEq, Eq)]
+//! What answers of DNS prove, and what they mean for a tenant. Pure.
+
+mod evidence;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::fmt;
+
+pub use evidence::{KeyEvidence, LinkEvidence, key_evidence, link_evidence};
+pub use words::diagnose;
+
+/// What DNS says of a record that a tenant must publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RecordState {
+    /// Not looked at yet.
     Pending,
+    /// There, at every server that was heard.
     Verified,
+    /// No CNAME visible, but the right TXT answers: it works.
+    Flattened,
+    /// Not there.
+    Missing,
+    /// The domain itself is not there.
+    NxDomain,
+    /// It points somewhere else.
+    WrongTarget,
+    /// It points at the other selector's target.
+    SwappedSelectors,
+    /// The zone stands twice in its name.
+    DoubledZone,
+    /// The zone was appended to its target: the final dot is missing.
+    RelativeTarget,
+    /// The underscore of `_domainkey` is missing in its target.
+    UnderscoreDropped,
+    /// Dashes and dots of its target are mixed up.
+    DashInsteadOfDot,
+    /// There is a TXT in its place.
+    TxtInsteadOfCname,
+    /// Servers disagree.
+    PartlyPropagated,
+    /// The servers named by the delegation do not serve the zone.
+    LameDelegation,
+    /// No server answered in time.
     Timeout,
+    /// Servers failed.
     ServFail,
+    /// Servers refused.
     Refused,
+    /// No server could be reached.
+    Unreachable,
 }
+
 impl RecordState {
+    /// The word as it stands in status.
+    #[must_use]
     pub fn as_str(self) -> &'static str {
-        "x"
+        match self {
+            Self::Pending => "Pending",
+            Self::Verified => "Verified",
+            Self::Flattened => "Flattened",
+            Self::Missing => "Missing",
+            Self::NxDomain => "NxDomain",
+            Self::WrongTarget => "WrongTarget",
+            Self::SwappedSelectors => "SwappedSelectors",
+            Self::DoubledZone => "DoubledZone",
+            Self::RelativeTarget => "RelativeTarget",
+            Self::UnderscoreDropped => "UnderscoreDropped",
+            Self::DashInsteadOfDot => "DashInsteadOfDot",
+            Self::TxtInsteadOfCname => "TxtInsteadOfCname",
+            Self::PartlyPropagated => "PartlyPropagated",
+            Self::LameDelegation => "LameDelegation",
+            Self::Timeout => "Timeout",
+            Self::ServFail => "ServFail",
+            Self::Refused => "Refused",
+            Self::Unreachable => "Unreachable",
+        }
+    }
+
+    /// Whether the state proves nothing about the record.
+    #[must_use]
+    pub fn is_unclear(self) -> bool {
+        matches!(
+            self,
+            Self::Pending
+                | Self::LameDelegation
+                | Self::Timeout
+                | Self::ServFail
+                | Self::Refused
+                | Self::Unreachable
+        )
     }
 }
+
+impl fmt::Display for RecordState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A state, and the words for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnosis {
+    /// The state.
     pub state: RecordState,
+    /// Who said what, and what to do.
     pub message: String,
-}
-pub fn diagnose(_: &SlotQuestion, _: &Question, _: &SlotSighting) -> Diagnosis {
-    todo!()
-}
-pub fn link_evidence(_: &SlotQuestion, _: &SlotSighting) -> LinkEvidence {
-    todo!()
-}
-pub fn key_evidence(_: &[ServerAnswer], _: &KeyFingerprint) -> KeyEvidence {
-    todo!()
 }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::Facts;
 use crate::api::{ConditionType, Reason};
 use crate::model::acceptance::Refusal;
-use crate::model::diagnosis::{self, KeyEvidence, RecordState};
+use crate::model::diagnosis::{self, KeyEvidence};
 use crate::model::keyring::{Keyring, Link, Mode, Phase};
 use crate::model::rotation::Wait;
 use crate::model::selector::SlotId;
@@ -183,13 +183,7 @@ fn cnames(facts: &Facts<'_>) -> Verdict {
             None => parts.push(format!("{} has not been looked at yet.", wanted.alias)),
             Some(seen) => {
                 let found = diagnosis::diagnose(wanted, question, &seen.slots[slot]);
-                clear |= !matches!(
-                    found.state,
-                    RecordState::Timeout
-                        | RecordState::ServFail
-                        | RecordState::Refused
-                        | RecordState::Pending
-                );
+                clear |= !found.state.is_unclear();
                 parts.push(found.message);
             }
         }
