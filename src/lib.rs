@@ -2,9 +2,11 @@
 //! watches DNS until they are there, turns signing on, and rolls the keys for ever.
 //!
 //! [`model`] is pure; [`controller`] observes, decides, applies and reports; [`lookup`] is the way out to DNS;
-//! [`signing`] signs with what the Secret holds.
+//! [`dns`] serves what is published; [`signing`] signs with what the Secret holds; [`cli`] is the kubectl plugin.
 pub mod api;
+pub mod cli;
 pub mod controller;
+pub mod dns;
 pub mod lookup;
 pub mod model;
 pub mod probes;
