@@ -1,1 +1,5 @@
-fn main() {}
+//! The kubectl plugin: `kubectl dkim`.
+
+fn main() -> std::process::ExitCode {
+    dkim_operator::cli::main()
+}

@@ -1,0 +1,226 @@
+//! The command line of `kubectl dkim`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::HumanDuration;
+
+/// The exit codes, for `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; with check and verify: everything verifies
+  1  something is wrong: in DNS (check), with the signatures (verify)
+  2  the command cannot be understood, or its input cannot be used
+  3  nothing can be said yet: DNS gave no clear answer, the operator has not looked, the wait ran out
+  4  the cluster cannot be reached, refuses, or has no such DkimDomain";
+
+/// `kubectl dkim`.
+#[derive(Parser, Debug)]
+#[command(
+    name = "kubectl-dkim",
+    bin_name = "kubectl dkim",
+    version,
+    about = "DKIM for the domains that send mail: what to publish, what is wrong, when keys are rolled",
+    after_help = EXIT_CODES,
+    after_long_help = EXIT_CODES
+)]
+pub struct Cli {
+    /// Which cluster, which namespace.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which cluster and namespace, with kubectl's names.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterArgs {
+    /// The namespace to look in; that of the kubeconfig's context where left out.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// Look in all namespaces; --namespace does not count then.
+    #[arg(short = 'A', long, global = true)]
+    pub all_namespaces: bool,
+    /// The kubeconfig file; $KUBECONFIG or ~/.kube/config where left out.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// The kubeconfig's cluster.
+    #[arg(long, global = true)]
+    pub cluster: Option<String>,
+    /// The kubeconfig's user.
+    #[arg(long, global = true)]
+    pub user: Option<String>,
+    /// Act as this user.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub as_user: Option<String>,
+    /// Act as a member of this group; may be given several times.
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "as_user")]
+    pub as_groups: Vec<String>,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Show the records to publish for a domain, once.
+    Records(RecordsArgs),
+    /// Show how a domain is doing, or all domains of the namespace.
+    Status(StatusArgs),
+    /// Roll a domain's key as soon as the next one is ready.
+    Rotate(RotateArgs),
+    /// Sign as the domain, as soon as its records are there.
+    Enable(DomainArgs),
+    /// Sign with the provider's default signature.
+    Disable(DomainArgs),
+    /// Say what a receiver would say of a message's signatures.
+    Verify(VerifyArgs),
+}
+
+/// A domain.
+#[derive(Args, Debug)]
+pub struct DomainArgs {
+    /// The domain (any case, international domains as they are read or as xn--), or the DkimDomain's name.
+    pub domain: String,
+}
+
+/// Names known without a cluster.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Without a cluster")]
+pub struct OfflineArgs {
+    /// The organisation's initial domain, such as contoso.onmail.example: work the names out from it and ask no
+    /// cluster. {namespace} in it stands for --namespace.
+    #[arg(long, value_name = "DOMAIN")]
+    pub initial_domain: Option<String>,
+    /// The label that stands for the domain, where it is not the readable one such as contoso-com.
+    #[arg(long, requires = "initial_domain")]
+    pub guid: Option<String>,
+    /// The two selectors; selector1,selector2 where left out.
+    #[arg(long, value_delimiter = ',', requires = "initial_domain", value_name = "S1,S2")]
+    pub selectors: Vec<String>,
+}
+
+/// `records`.
+#[derive(Args, Debug)]
+pub struct RecordsArgs {
+    /// Which domain.
+    #[command(flatten)]
+    pub domain: DomainArgs,
+    /// Offline.
+    #[command(flatten)]
+    pub offline: OfflineArgs,
+    /// How to print them: bind is a zone file.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: RecordsOutput,
+}
+
+/// How records are printed.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordsOutput {
+    /// For people.
+    #[default]
+    Table,
+    /// Lines of a zone file.
+    Bind,
+    /// A JSON list.
+    Json,
+    /// A YAML list.
+    Yaml,
+}
+
+/// How everything else is printed.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// One domain in detail; all in a table where left out.
+    pub domain: Option<String>,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `rotate`.
+#[derive(Args, Debug)]
+pub struct RotateArgs {
+    /// Which domain.
+    #[command(flatten)]
+    pub domain: DomainArgs,
+    /// Wait until the next key signs.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait.
+    #[arg(long, default_value = "10m", value_parser = HumanDuration::parse, requires = "wait")]
+    pub timeout: HumanDuration,
+}
+
+/// `verify`.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// The message's file, - for standard input.
+    pub message: PathBuf,
+    /// Ask this resolver instead of the system's, as IP or IP:port; may be given several times.
+    #[arg(long = "resolver", value_name = "IP[:PORT]", value_parser = resolver)]
+    pub resolvers: Vec<SocketAddr>,
+    /// Ask for a signature that is aligned with the domain in From:, as DMARC does.
+    #[arg(long)]
+    pub aligned: bool,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Reads `IP` or `IP:port`.
+fn resolver(text: &str) -> Result<SocketAddr, String> {
+    const DNS_PORT: u16 = 53;
+    let address = text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, DNS_PORT));
+    address.or_else(|_| text.parse()).map_err(|_| {
+        format!("\"{text}\" is no address of a resolver; write an IP with or without port, such as 192.0.2.53 or [2001:db8::53]:53")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_the_command_as_people_type_it() {
+        let mut command = Cli::command();
+        command.build();
+        insta::assert_snapshot!(command.render_help());
+        for name in ["records", "status", "rotate", "enable", "disable", "verify"] {
+            let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
+            assert!(help.contains(&format!("Usage: kubectl dkim {name}")), "{help}");
+        }
+    }
+
+    #[test]
+    fn reads_resolvers() {
+        assert_eq!(resolver("192.0.2.1").unwrap().to_string(), "192.0.2.1:53");
+        assert_eq!(resolver("192.0.2.1:5300").unwrap().to_string(), "192.0.2.1:5300");
+        assert_eq!(resolver("::1").unwrap().to_string(), "[::1]:53");
+        assert_eq!(resolver("[::1]:5300").unwrap().to_string(), "[::1]:5300");
+        assert!(resolver("dns.example").unwrap_err().contains("such as 192.0.2.53"));
+    }
+}

@@ -1,0 +1,108 @@
+//! Domains as the operator leaves them, for tests.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::DkimDomain;
+
+/// What a terminal without colours shows.
+pub fn seen(text: &str) -> String {
+    anstream::adapter::strip_str(text).to_string()
+}
+
+/// The present.
+pub fn now() -> Timestamp {
+    "2026-05-09T12:00:00Z".parse().unwrap()
+}
+
+fn object(namespace: &str, name: &str, spec: &Value, status: Option<&Value>) -> DkimDomain {
+    let mut object = json!({
+        "apiVersion": "dkim-operator.io/v1alpha1", "kind": "DkimDomain",
+        "metadata": { "namespace": namespace, "name": name, "generation": 2 },
+        "spec": spec,
+    });
+    if let Some(status) = status {
+        object["status"] = status.clone();
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+/// A domain that was just applied.
+pub fn bare(namespace: &str, name: &str, domain: &str) -> DkimDomain {
+    object(namespace, name, &json!({ "domain": domain }), None)
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({ "type": type_, "status": status, "reason": reason, "message": message,
+            "observedGeneration": 2, "lastTransitionTime": "2026-05-01T08:00:00Z" })
+}
+
+fn record(domain: &str, guid: &str, selector: &str, state: &str, diagnosis: &str) -> Value {
+    json!({ "name": format!("{selector}._domainkey.{domain}"), "host": format!("{selector}._domainkey"),
+            "type": "CNAME", "value": format!("{selector}-{guid}._domainkey.contoso.onmail.example"),
+            "ttl": 3600, "state": state, "diagnosis": diagnosis })
+}
+
+/// A domain that signs, its former key draining.
+pub fn contoso() -> DkimDomain {
+    let fine = "ns1.contoso.com (192.0.2.1) has the CNAME as it should be.";
+    let status = json!({
+        "observedGeneration": 2,
+        "conditions": [
+            condition("Ready", "True", "SigningAsDomain", "mail is signed as contoso.com"),
+            condition("Accepted", "True", "Accepted", "the spec is in order"),
+            condition("KeysGenerated", "True", "KeysReady", "both slots hold a key"),
+            condition("CnamesVerified", "True", "CnamesSeen", "both CNAMEs are in DNS"),
+            condition("Enabled", "True", "SigningAsDomain", "mail is signed as contoso.com"),
+            condition("Rotating", "True", "Draining", "the key before drains until 2026-05-12 08:00:00 UTC"),
+            condition("RotationBlocked", "False", "Idle", "nothing to rotate now"),
+        ],
+        "records": [
+            record("contoso.com", "contoso-com", "selector1", "Verified", fine),
+            record("contoso.com", "contoso-com", "selector2", "Verified", fine),
+        ],
+        "signing": { "selector": "selector2", "domain": "contoso.com",
+                     "fingerprint": "b2".repeat(32), "since": "2026-05-08T08:00:00Z" },
+        "keys": [
+            { "selector": "selector1", "phase": "Draining", "fingerprint": "a1".repeat(32), "algorithm": "RSA",
+              "size": 2048, "created": "2025-11-01T08:00:00Z", "drainsUntil": "2026-05-12T08:00:00Z" },
+            { "selector": "selector2", "phase": "Active", "fingerprint": "b2".repeat(32), "algorithm": "Ed25519",
+              "size": 256, "created": "2025-11-02T08:00:00Z", "published": "2025-11-02T08:05:00Z" },
+        ],
+        "rotation": { "count": 3, "last": "2026-05-08T08:00:00Z", "next": "2026-11-04T08:00:00Z", "phase": "Draining" },
+        "secretRef": { "namespace": "mail", "name": "dkim-contoso.com" },
+    });
+    object("mail", "contoso", &json!({ "domain": "contoso.com" }), Some(&status))
+}
+
+/// A domain whose second CNAME is missing, with a rotation that waits for it.
+pub fn blocked() -> DkimDomain {
+    let missing = "ns1.example (192.0.2.9) says that selector2._domainkey.xn--bcher-kva.example is not there; publish the CNAME.";
+    let guid = "xn----bcher--kva-example";
+    let domain = "xn--bcher-kva.example";
+    let status = json!({
+        "observedGeneration": 1,
+        "conditions": [
+            condition("Ready", "False", "CnamesMissing", missing),
+            condition("Reconciling", "True", "CnamesMissing", missing),
+            condition("CnamesVerified", "False", "CnamesMissing", missing),
+            condition("Enabled", "False", "CnamesMissing", missing),
+            condition("RotationBlocked", "True", "CnameMissing", "the CNAME selector2 is not there"),
+        ],
+        "records": [
+            record(domain, guid, "selector1", "Missing", missing),
+            record(domain, guid, "selector2", "Timeout", "192.0.2.9 did not answer in time."),
+        ],
+        "signing": { "selector": format!("selector1-{guid}"), "domain": "contoso.onmail.example",
+                     "fingerprint": "c3".repeat(32), "since": "2026-05-09T11:58:30Z" },
+        "keys": [
+            { "selector": "selector1", "phase": "Active", "fingerprint": "c3".repeat(32), "algorithm": "RSA",
+              "size": 2048, "created": "2026-05-09T11:58:00Z", "published": "2026-05-09T11:58:30Z" },
+            { "selector": "selector2", "phase": "Empty" },
+        ],
+        "rotation": { "count": 1, "last": "2026-05-09T11:58:30Z", "next": "2026-05-09T11:59:00Z", "phase": "Due",
+                      "waitingFor": "the CNAME selector2._domainkey.xn--bcher-kva.example is not there" },
+    });
+    let spec = json!({ "domain": "Bücher.example", "providerRef": { "name": "books" }, "rotation": { "paused": true } });
+    object("art", "books", &spec, Some(&status))
+}
