@@ -1,13 +1,12 @@
 //! Keeps looking at many domains, each at its own pace, and tells whose answers changed.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc;
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -20,7 +19,13 @@ use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, Serve
 /// Something that looks once: DNS, or in tests a stand-in for it.
 pub trait Look: Send + Sync + 'static {
     /// Looks once.
-    fn look(&self, question: Question) -> Pin<Box<dyn Future<Output = Observation> + Send>>;
+    fn look<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation>;
+}
+
+impl Look for Looker {
+    fn look<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
+        Box::pin(self.look(question, Timestamp::now()))
+    }
 }
 
 /// How the lookout works.
@@ -46,7 +51,7 @@ pub struct Pace {
 struct Watched {
     question: Question,
     pace: Pace,
-    looker: Arc<Looker>,
+    looker: Arc<dyn Look>,
     latest: Option<Arc<Observation>>,
     /// When the next look is due; `None` while one is under way.
     due: Option<Instant>,
@@ -92,7 +97,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
     }
 
     /// Watches a domain, or changes what is watched for it. A new question is looked at next.
-    pub fn watch(&self, key: K, question: Question, pace: Pace, looker: Arc<Looker>) {
+    pub fn watch(&self, key: K, question: Question, pace: Pace, looker: Arc<dyn Look>) {
         let mut state = self.shared.state.lock();
         let now = Instant::now();
         if let Some(watched) = state.watched.get_mut(&key) {
@@ -153,7 +158,7 @@ impl<K: Clone + Eq + Hash> State<K> {
     }
 
     /// Takes the next key that is due, with what to look for.
-    fn take_due(&mut self, now: Instant) -> Option<(K, u64, Question, Arc<Looker>)> {
+    fn take_due(&mut self, now: Instant) -> Option<(K, u64, Question, Arc<dyn Look>)> {
         loop {
             let (at, count) = *self.queue.first_key_value()?.0;
             if at > now {
@@ -183,7 +188,7 @@ async fn drive<K: Clone + Eq + Hash + Send + Sync + 'static>(
                 break;
             };
             under_way.push(async move {
-                let seen = looker.look(&question, Timestamp::now()).await;
+                let seen = looker.look(&question).await;
                 (key, round, seen)
             });
         }
@@ -260,3 +265,6 @@ fn spread(pause: Duration) -> Duration {
     let random = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
     pause.mul_f64(0.9 + 0.2 * random)
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ fn find(wanted: &SlotQuestion, question: &Question, sighting: &SlotSighting) -> 
     };
     let right =
         |a: &&ServerAnswer| matches!(&a.outcome, Outcome::Cname { target, .. } if *target == wanted.target);
-    if answers.iter().all(|a| right(a)) {
+    if answers.iter().all(right) {
         return (RecordState::Verified, format!("{} has the CNAME.", names(&answers)));
     }
     if let Some(good) = answers.iter().find(|a| right(a)) {
