@@ -6,6 +6,7 @@
 pub mod api;
 pub mod cli;
 pub mod controller;
+pub mod crds;
 pub mod dns;
 pub mod lookup;
 pub mod model;

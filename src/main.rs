@@ -1,12 +1,15 @@
 //! The operator's binary: one program, several roles, each with the least it needs.
 
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dkim_operator::controller::{self, ControllerOptions, SystemClock};
-use dkim_operator::probes;
+use dkim_operator::dns::{self, DnsOptions};
 use dkim_operator::signing::{Unknown, run_sign};
+use dkim_operator::{crds, probes};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -37,11 +40,19 @@ enum LogFormat {
 enum Role {
     /// Make keys, watch DNS, switch signing on, rotate.
     Controller(ControllerArgs),
+    /// Serve the key records of all DkimRecordSets, UDP and TCP.
+    Dns(DnsArgs),
     /// Sign a message from standard input with what a key Secret holds; the signed message goes to standard output.
     ///
     /// Line ends are CRLF in the output, as in SMTP. Exit codes: 0 signed, 3 the From: domain is not ours, 4 no key
     /// may sign yet, otherwise those of sysexits.
     Sign(SignArgs),
+    /// Print the CustomResourceDefinitions, or write them to a directory.
+    Crds {
+        /// The directory to write one file for each definition to.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -67,10 +78,23 @@ struct ControllerArgs {
 }
 
 #[derive(Args)]
+struct DnsArgs {
+    /// The namespace of the record sets: the operator's own.
+    #[arg(long, env = "DKIM_OPERATOR_NAMESPACE")]
+    namespace: String,
+    /// Where to listen, UDP and TCP; may be given several times.
+    #[arg(long, env = "DKIM_OPERATOR_LISTEN", value_delimiter = ',', default_value = "[::]:53")]
+    listen: Vec<SocketAddr>,
+    /// Where /healthz and /readyz are served.
+    #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
+    health_addr: SocketAddr,
+}
+
+#[derive(Args)]
 struct SignArgs {
     /// The directory of a mounted key Secret, or one with such a directory for each domain.
     #[arg(long, env = "DKIM_OPERATOR_KEY_DIR")]
-    key_dir: std::path::PathBuf,
+    key_dir: PathBuf,
     /// Let mail of domains that are not ours pass as it is.
     #[arg(long)]
     pass_unknown: bool,
@@ -87,6 +111,10 @@ enum Failure {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Controller(#[from] controller::Error),
+    #[error("the definitions cannot be written as YAML: {0}")]
+    Yaml(#[from] serde_saphyr::ser::Error),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
 }
 
 fn main() -> ExitCode {
@@ -98,14 +126,12 @@ fn main() -> ExitCode {
         LogFormat::Json => logs.json().init(),
     }
     no_core_files();
-    if let Role::Sign(args) = &cli.role {
-        return sign(args);
-    }
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(run(cli.role)));
+    let result = match cli.role {
+        Role::Sign(args) => return sign(&args),
+        Role::Crds { dir } => write_crds(dir.as_deref()),
+        Role::Controller(args) => run(run_controller(args)),
+        Role::Dns(args) => run(run_dns(args)),
+    };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -115,11 +141,21 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(role: Role) -> Result<(), Failure> {
-    match role {
-        Role::Controller(args) => run_controller(args).await,
-        Role::Sign(_) => Ok(()),
+fn run(role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(role)
+}
+
+fn write_crds(dir: Option<&Path>) -> Result<(), Failure> {
+    for (name, text) in crds::files()? {
+        match dir {
+            Some(dir) => {
+                let path = dir.join(name);
+                std::fs::write(&path, text).map_err(|source| Failure::File { path, source })?;
+            }
+            None => write!(std::io::stdout(), "---\n{text}")?,
+        }
     }
+    Ok(())
 }
 
 fn sign(args: &SignArgs) -> ExitCode {
@@ -156,6 +192,17 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     );
     tokio::select! {
         done = controller::run(client, options, Box::new(SystemClock), ready, stop_signal()) => Ok(done?),
+        ended = probes => Ok(ended?),
+    }
+}
+
+async fn run_dns(args: DnsArgs) -> Result<(), Failure> {
+    let client = client().await?;
+    let (ready, is_ready) = watch::channel(false);
+    let probes = probes::serve(args.health_addr, "the list of DkimRecordSets", is_ready);
+    let options = DnsOptions { listen: args.listen, namespace: args.namespace };
+    tokio::select! {
+        done = dns::run(client, options, ready, stop_signal()) => Ok(done?),
         ended = probes => Ok(ended?),
     }
 }

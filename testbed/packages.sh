@@ -14,6 +14,7 @@ packages=(
   python3-dnspython # used by dkimpy
   libmail-dkim-perl # verifies signatures (Mail::DKIM)
   libnet-dns-perl   # used by Mail::DKIM
+  shellcheck        # checks the scripts
 )
 
 say() { printf '%s\n' "$*" >&2; }

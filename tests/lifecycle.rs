@@ -1,5 +1,7 @@
 //! What a tenant sees from the first apply to the last delete.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;
@@ -19,21 +21,26 @@ async fn from_missing_cnames_to_enabled() -> Outcome {
     world.tree.add_zone("contoso.com", 1).await?;
     world.create(&namespace, "contoso.com", json!({})).await;
     world
-        .until(&namespace, "contoso.com", "the CNAMEs are told as missing, mail is signed as the provider", |d| {
-            let status = d.status.as_ref().ok_or("no status")?;
-            let record = status.records.first().ok_or("no records")?;
-            let signing = status.signing.as_ref().ok_or("nothing signs")?;
-            if record.state != "Missing" && record.state != "NxDomain" {
-                return Err(format!("state {} ({})", record.state, record.diagnosis));
-            }
-            let target = format!("selector1-contoso-com._domainkey.{namespace}.onmail.example");
-            assert_eq!(record.name, "selector1._domainkey.contoso.com");
-            assert_eq!(record.host, "selector1._domainkey");
-            assert_eq!(record.value, target);
-            assert!(record.diagnosis.contains(&target), "{}", record.diagnosis);
-            assert_eq!(signing.domain, format!("{namespace}.onmail.example"));
-            Ok(())
-        })
+        .until(
+            &namespace,
+            "contoso.com",
+            "the CNAMEs are told as missing, mail is signed as the provider",
+            |d| {
+                let status = d.status.as_ref().ok_or("no status")?;
+                let record = status.records.first().ok_or("no records")?;
+                let signing = status.signing.as_ref().ok_or("nothing signs")?;
+                if record.state != "Missing" && record.state != "NxDomain" {
+                    return Err(format!("state {} ({})", record.state, record.diagnosis));
+                }
+                let target = format!("selector1-contoso-com._domainkey.{namespace}.onmail.example");
+                assert_eq!(record.name, "selector1._domainkey.contoso.com");
+                assert_eq!(record.host, "selector1._domainkey");
+                assert_eq!(record.value, target);
+                assert!(record.diagnosis.contains(&target), "{}", record.diagnosis);
+                assert_eq!(signing.domain, format!("{namespace}.onmail.example"));
+                Ok(())
+            },
+        )
         .await?;
     world.publish_cnames(&namespace, "contoso.com").await?;
     world.until_condition(&namespace, "contoso.com", ConditionType::Enabled, "True").await?;

@@ -20,7 +20,7 @@ use super::HumanDuration;
     status = "DkimDomainStatus",
     derive = "PartialEq",
     doc = "A domain whose mail is signed with DKIM. Publish the two CNAMEs that status.records shows, once; keys are made, published, switched on and rolled for ever.",
-    selectable = "spec.domain",
+    selectable = ".spec.domain",
     printcolumn(
         name = "DOMAIN",
         type_ = "string",
@@ -53,17 +53,20 @@ use super::HumanDuration;
     ),
     printcolumn(
         name = "NEXT ROTATION",
-        type_ = "date",
+        type_ = "string",
         json_path = ".status.rotation.next",
         description = "When the next key takes over."
     ),
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.guid) == has(oldSelf.guid) && (!has(self.guid) || self.guid == oldSelf.guid)").message("guid cannot be changed; the CNAMEs that are published carry it. Delete this DkimDomain and make a new one").field_path(".guid"))]
+#[x_kube(validation = Rule::new("has(self.providerRef) == has(oldSelf.providerRef) && (!has(self.providerRef) || self.providerRef.name == oldSelf.providerRef.name)").message("providerRef cannot be changed; the CNAMEs that are published point at the provider. Delete this DkimDomain and make a new one").field_path(".providerRef"))]
 pub struct DkimDomainSpec {
     /// The domain after the @ of the sender, such as contoso.com. International domains may be written as they
     /// are read or as xn--. Every domain stands alone: subdomains need a DkimDomain of their own. Cannot be changed.
-    #[schemars(length(min = 3, max = 253), regex(pattern = r"^[^\s/@:*_]+$"))]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^[^\s/@:*_]*$')").message("domain must be what stands after the @ of the sender, such as contoso.com: no scheme, path, @, port, wildcard, underscore or space"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("domain cannot be changed; make a new DkimDomain for the other domain and delete this one"))]
     #[x_kube(validation = Rule::new("self.contains('.') && !self.startsWith('.') && !self.contains('..')").message("domain must be a whole domain name with at least two labels, such as contoso.com"))]
     pub domain: String,
@@ -86,18 +89,17 @@ pub struct DkimDomainSpec {
 
     /// The two selectors. Change them only if the default ones are taken by another service. Cannot be changed later.
     #[serde(default = "default_selectors")]
-    #[schemars(
-        length(min = 2, max = 2),
-        inner(length(min = 1, max = 30), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))
-    )]
-    #[x_kube(validation = Rule::new("self[0] != self[1]").message("selectors must be two different names, such as selector1 and selector2"))]
+    #[schemars(length(max = 2), inner(length(max = 30)))]
+    #[x_kube(validation = Rule::new("size(self) == 2 && self[0] != self[1]").message("selectors must be two different names, such as selector1 and selector2"))]
+    #[x_kube(validation = Rule::new("self.all(s, s.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))").message("each of selectors must be one DNS label of a-z, 0-9 and inner hyphens, without dots, such as selector1"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("selectors cannot be changed; the CNAMEs that are published carry them"))]
     pub selectors: Vec<String>,
 
     /// The label that stands for this domain in the provider's names. Derived from the domain where left out; set
     /// it when moving from a provider whose CNAMEs are already published. Cannot be changed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 53), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(max = 53))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("guid must be one DNS label of a-z, 0-9 and inner hyphens, without dots, such as contoso-com"))]
     pub guid: Option<String>,
 
     /// How messages are signed.
@@ -157,7 +159,7 @@ impl Default for KeyRequest {
 pub struct RotationRequest {
     /// Time from one switch to the next, such as 4320h (180 days, the default).
     #[serde(default = "default_interval")]
-    #[x_kube(validation = Rule::new("duration(self) > duration('0s')").message("rotation.interval must be greater than zero, such as 4320h"))]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) > duration('0s')").message("rotation.interval must be greater than zero, such as 4320h"))]
     pub interval: HumanDuration,
 
     /// How long a key that has signed stays published after its last use, such as 96h (the default).
@@ -213,14 +215,15 @@ pub struct SignatureRequest {
     pub timestamp: bool,
     /// Let signatures end this long after signing, x=; without it they do not end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("signature.expiration must be 1h or more: mail is under way for days"))]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) >= duration('1h')").message("signature.expiration must be 1h or more: mail is under way for days"))]
     pub expiration: Option<HumanDuration>,
     /// Name each signed header once more than it occurs, so that nobody can add another one on the way.
     #[serde(default)]
     pub oversign: bool,
     /// Headers to sign besides From, To, Message-ID, Subject, MIME-Version and Content-Type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 76), regex(pattern = "^[!-9<-~]+$")))]
+    #[schemars(length(max = 32), inner(length(max = 76)))]
+    #[x_kube(validation = Rule::new("self.all(h, h.matches('^[!-9;-~]+$'))").message("each of signature.extraHeaders must be the name of a header field without colon, such as List-Unsubscribe"))]
     #[x_kube(validation = Rule::new("self.all(h, h.lowerAscii() != 'dkim-signature')").message("signature.extraHeaders must not name DKIM-Signature: a signature cannot cover itself"))]
     pub extra_headers: Vec<String>,
 }

@@ -105,7 +105,14 @@ impl JsonSchema for HumanDuration {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^([0-9]{1,9}(h|m|s|ms))+$", "maxLength": 40 })
+        json_schema!({
+            "type": "string",
+            "maxLength": 40,
+            "x-kubernetes-validations": [{
+                "rule": "self.matches('^[0-9]') && self.matches('^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?([0-9]{1,9}ms)?$')",
+                "message": "a duration is written in h, m, s and ms, in this order and up to 999999h, such as 96h or 1h30m; a day is 24h",
+            }],
+        })
     }
 }
 

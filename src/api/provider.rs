@@ -53,15 +53,12 @@ use super::HumanDuration;
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.tenancy == 'Trusted' || self.guidPolicy != 'Readable' || self.initialDomain.contains('{namespace}') || size(self.allowedNamespaces.names) == 1").message("a provider that several tenants share must tell them apart, or a CNAME left by one verifies for the next: put {namespace} into initialDomain, or set guidPolicy to Salted or Opaque, or name exactly one namespace in allowedNamespaces.names, or set tenancy to Trusted if all its namespaces belong to one owner").field_path(".tenancy"))]
+#[x_kube(validation = Rule::new("has(self.keyNamespace) == has(oldSelf.keyNamespace) && (!has(self.keyNamespace) || self.keyNamespace == oldSelf.keyNamespace)").message("keyNamespace cannot be changed; signers read keys from there. Make a second DkimProvider").field_path(".keyNamespace"))]
 pub struct DkimProviderSpec {
     /// The provider's domain below which keys are published, such as onmail.example, or with {namespace} as one
     /// of its labels, such as {namespace}.onmail.example: an organisation per namespace. Cannot be changed.
-    #[schemars(
-        length(min = 3, max = 200),
-        regex(
-            pattern = r"^(\{namespace\}\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
-        )
-    )]
+    #[schemars(length(max = 200))]
+    #[x_kube(validation = Rule::new(r"self.matches(r'^(\{namespace\}\.)?([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("initialDomain must be a domain name in lower case with at least two labels, such as onmail.example, and may begin with the label {namespace}, such as {namespace}.onmail.example"))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("initialDomain cannot be changed; tenants' CNAMEs point into it. Make a second DkimProvider"))]
     pub initial_domain: String,
 
@@ -99,8 +96,8 @@ pub struct DkimProviderSpec {
     /// The namespace in which private keys live, that of the mail system, so that tenants never hold them. The
     /// tenant's own namespace where left out. Cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("keyNamespace cannot be changed; signers read keys from there. Make a second DkimProvider"))]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("keyNamespace must be the name of a namespace, such as mail"))]
     pub key_namespace: Option<String>,
 }
 
@@ -216,15 +213,8 @@ impl Default for Publish {
 pub struct Verification {
     /// Recursive resolvers to ask, as IP or IP:port. Those of the operator's pod where left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 8),
-        inner(
-            length(min = 2, max = 64),
-            regex(
-                pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$"
-            )
-        )
-    )]
+    #[schemars(length(max = 8), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$'))").message("each of verification.resolvers must be an IP address or IP:port, such as 192.0.2.53 or [2001:db8::53]:53; a name cannot be looked up before there is a resolver"))]
     pub resolvers: Vec<String>,
     /// Ask the authoritative servers of the zones first (default). Turn it off in networks that let nothing but
     /// the resolvers through.
@@ -232,11 +222,11 @@ pub struct Verification {
     pub authoritative: bool,
     /// Time between looks while a record is awaited.
     #[serde(default = "default_pending_interval")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("verification.pendingInterval must be 1s or more"))]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) >= duration('1s')").message("verification.pendingInterval must be 1s or more"))]
     pub pending_interval: HumanDuration,
     /// Time between looks while everything is as it should be.
     #[serde(default = "default_interval")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')").message("verification.interval must be 1s or more"))]
+    #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) >= duration('1s')").message("verification.interval must be 1s or more"))]
     pub interval: HumanDuration,
     /// How long both CNAMEs must be gone before signing falls back to the default.
     #[serde(default = "default_grace")]

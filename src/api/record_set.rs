@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     category = "mail",
     derive = "PartialEq",
     doc = "What is published for one domain, and who has claimed it. Written by the operator alone; its name is the domain. Holds nothing secret.",
-    selectable = "spec.guid",
+    selectable = ".spec.guid",
     printcolumn(
         name = "GUID",
         type_ = "string",

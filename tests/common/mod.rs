@@ -24,11 +24,12 @@ pub struct World {
     pub operator: Operator,
 }
 
-static WORLD: OnceCell<World> = OnceCell::const_new();
+static WORLD: OnceCell<Result<World, String>> = OnceCell::const_new();
 
 /// The world that all tests of this program share.
 pub async fn world() -> &'static World {
-    WORLD.get_or_init(|| async { World::start().await.expect("the test world starts") }).await
+    let world = WORLD.get_or_init(|| async { World::start().await.map_err(|e| e.to_string()) }).await;
+    world.as_ref().expect("the test world starts")
 }
 
 impl World {

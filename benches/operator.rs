@@ -1,0 +1,147 @@
+//! Speed and memory of the main job, on a real API server with real DNS. One line for each figure:
+//! `bench NAME VALUE UNIT ref=REFNAME:REFVALUE ratio=R`.
+//!
+//! The servers and the measurement share the machine with the controller, so the ratios count, not the values.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark fails by panicking")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{World, condition};
+use dkim_operator::api::{ConditionType, DkimDomain};
+use dkim_operator::model::key::{KeyKind, PrivateKey};
+use dkim_testbed::eventually;
+use futures::StreamExt;
+use kube::api::{Api, ListParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use kube::{Client, ResourceExt};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+/// Domains to onboard; each has two keys.
+const DOMAINS: usize = 200;
+/// Most resident memory of the controller, in megabytes.
+const RSS_GOAL: f64 = 40.0;
+/// Longest time from a published CNAME to signing as the domain, in seconds: the 99th percentile.
+const ENABLED_GOAL: f64 = 5.0;
+
+#[tokio::main]
+async fn main() {
+    keygen();
+    let raw = raw_rate(2, DOMAINS * 2);
+    let world = World::start().await.expect("the test world starts");
+    let namespace = world.plane.namespace().await.expect("a namespace");
+    world.tree.add_zone("bench.example", 1).await.expect("a zone");
+    onboard(&world, &namespace, raw).await;
+    let resident = world.operator.controller().usage().await.expect("memory of the controller").resident;
+    let megabytes = resident as f64 / 1e6;
+    bench("controller_rss", megabytes, "MB", "goal", RSS_GOAL, megabytes / RSS_GOAL);
+    time_to_enabled(&world, &namespace).await;
+}
+
+fn bench(name: &str, value: f64, unit: &str, reference: &str, against: f64, ratio: f64) {
+    println!("bench {name} {value:.2} {unit} ref={reference}:{against:.2} ratio={ratio:.2}");
+}
+
+/// The same keys, from the same seeds: ours with PKCS#8 and wiped memory, and what the crate alone takes.
+fn keygen() {
+    let (mut ours, mut raw) = (Duration::ZERO, Duration::ZERO);
+    let keys = 60;
+    for seed in 0..keys {
+        let begin = Instant::now();
+        PrivateKey::generate(KeyKind::Rsa2048, &mut StdRng::seed_from_u64(seed)).expect("a key");
+        ours += begin.elapsed();
+        let begin = Instant::now();
+        rsa::PrivateKey::new(&mut StdRng::seed_from_u64(seed), 2048).expect("a key");
+        raw += begin.elapsed();
+    }
+    let rate = |time: Duration| keys as f64 / time.as_secs_f64();
+    bench("keygen_rsa2048", rate(ours), "keys/s", "rsa_crate", rate(raw), rate(ours) / rate(raw));
+}
+
+/// Keys a second of the crate alone.
+fn raw_rate(threads: usize, keys: usize) -> f64 {
+    let begin = Instant::now();
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                for seed in (thread..keys).step_by(threads) {
+                    rsa::PrivateKey::new(&mut StdRng::seed_from_u64(seed as u64), 2048).expect("a key");
+                }
+            });
+        }
+    });
+    keys as f64 / begin.elapsed().as_secs_f64()
+}
+
+fn name(number: usize) -> String {
+    format!("d{number}.bench.example")
+}
+
+/// From the first create until each domain has both keys, in the Secret and published.
+async fn onboard(world: &World, namespace: &str, raw: f64) {
+    let api: Api<DkimDomain> = world.domains(namespace);
+    let begin = Instant::now();
+    for number in 0..DOMAINS {
+        world.create(namespace, &name(number), json!({})).await;
+    }
+    eventually(Duration::from_secs(180), "all domains have their keys", || async {
+        let list = api.list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        let done = list.iter().filter(|domain| onboarded(domain)).count();
+        if done == DOMAINS { Ok(()) } else { Err(format!("{done} of {DOMAINS}")) }
+    })
+    .await
+    .expect("onboarded");
+    let rate = (DOMAINS * 2) as f64 / begin.elapsed().as_secs_f64();
+    bench("onboard_rsa2048", rate, "keys/s", "rsa_crate_2_threads", raw, rate / raw);
+}
+
+fn onboarded(domain: &DkimDomain) -> bool {
+    let keys = domain.status.iter().flat_map(|s| &s.keys).filter(|k| k.fingerprint.is_some()).count();
+    let made = condition(domain, ConditionType::KeysGenerated).is_some_and(|(status, ..)| status == "True");
+    made && keys == 2
+}
+
+/// From the moment the second CNAME is in the tenant's zone until status says that mail is signed as the domain.
+async fn time_to_enabled(world: &World, namespace: &str) {
+    let all = world.domains(namespace).list(&ListParams::default()).await.expect("the domains");
+    let watch = tokio::spawn(enabled_at(world.client(), namespace.to_owned(), all.items.len()));
+    let mut published = HashMap::new();
+    for domain in &all {
+        let records = domain.status.as_ref().expect("a status").records.clone();
+        for record in &records {
+            let target = format!("{}.", record.value);
+            world.tree.add_record(&record.name, 1, "CNAME", &target).await.expect("published");
+        }
+        published.insert(domain.name_any(), Instant::now());
+    }
+    let enabled =
+        tokio::time::timeout(Duration::from_secs(60), watch).await.expect("in time").expect("watched");
+    let took = |(name, at): (&String, &Instant)| enabled[name].duration_since(*at).as_secs_f64();
+    let mut seconds: Vec<f64> = published.iter().map(took).collect();
+    seconds.sort_by(f64::total_cmp);
+    let p99 = seconds[(seconds.len() * 99).div_ceil(100) - 1];
+    bench("time_to_enabled_p99", p99, "s", "goal", ENABLED_GOAL, p99 / ENABLED_GOAL);
+}
+
+/// When each domain became enabled.
+async fn enabled_at(client: Client, namespace: String, count: usize) -> HashMap<String, Instant> {
+    let api: Api<DkimDomain> = Api::namespaced(client, &namespace);
+    let events = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
+    futures::pin_mut!(events);
+    let mut seen = HashMap::new();
+    while seen.len() < count {
+        let domain = events.next().await.expect("a watch does not end").expect("a watch that works");
+        if condition(&domain, ConditionType::Enabled).is_some_and(|(status, ..)| status == "True") {
+            seen.entry(domain.name_any()).or_insert_with(Instant::now);
+        }
+    }
+    seen
+}

@@ -1,0 +1,115 @@
+//! Wrong manifests through kubectl: each is refused, or reported in status, with field, fault and remedy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Outcome, condition, world};
+use dkim_operator::api::ConditionType;
+use serde_json::{Value, json};
+
+/// What kubectl says, without what differs from run to run.
+fn plain(text: &str, namespace: &str) -> String {
+    text.replace(namespace, "NAMESPACE").trim().to_owned()
+}
+
+#[tokio::test]
+async fn refused_by_the_api_server() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    let domain = |extra: Value| world.domain(&namespace, "bad.example", extra);
+    let cases = [
+        ("no dot in the domain", domain(json!({ "domain": "contoso" }))),
+        ("a URL for a domain", domain(json!({ "domain": "https://contoso.com" }))),
+        ("an address for a domain", domain(json!({ "domain": "user@contoso.com" }))),
+        ("a key size that does not exist", domain(json!({ "key": { "size": 2000 } }))),
+        ("a size for Ed25519", domain(json!({ "key": { "algorithm": "Ed25519", "size": 2048 } }))),
+        ("an unknown algorithm", domain(json!({ "key": { "algorithm": "DSA" } }))),
+        ("the same selector twice", domain(json!({ "selectors": ["s1", "s1"] }))),
+        ("one selector", domain(json!({ "selectors": ["s1"] }))),
+        ("a selector with a dot", domain(json!({ "selectors": ["a.b", "c"] }))),
+        ("days in a duration", domain(json!({ "rotation": { "drain": "4d" } }))),
+        ("a rotation without pause", domain(json!({ "rotation": { "interval": "0s" } }))),
+        ("a duration beyond all bounds", domain(json!({ "rotation": { "interval": "9999999h" } }))),
+        ("an expiry of minutes", domain(json!({ "signature": { "expiration": "10m" } }))),
+        ("a misspelt field", domain(json!({ "selector": "s1" }))),
+        ("a word for a number", domain(json!({ "key": { "size": "big" } }))),
+        ("a GUID with a dot", domain(json!({ "guid": "contoso.com" }))),
+        ("a signature over itself", domain(json!({ "signature": { "extraHeaders": ["DKIM-Signature"] } }))),
+        (
+            "a shared provider that does not tell tenants apart",
+            world.provider("bad", json!({ "initialDomain": "shared.example" })),
+        ),
+        (
+            "an initial domain with a wildcard",
+            world.provider("bad", json!({ "initialDomain": "*.onmail.example" })),
+        ),
+        (
+            "a provider with a bad resolver",
+            world.provider("bad", json!({ "verification": { "resolvers": ["ns1"] } })),
+        ),
+    ];
+    let mut said = String::new();
+    for (what, manifest) in cases {
+        let output =
+            world.plane.kubectl_with(["apply", "--server-side", "-f", "-"], &manifest.to_string()).await?;
+        assert!(!output.status.success(), "{what} was taken");
+        said.push_str(&format!("## {what}\n{}\n\n", plain(&output.stderr, &namespace)));
+    }
+    insta::assert_snapshot!(said);
+    Ok(())
+}
+
+#[tokio::test]
+async fn immutable_fields_stay() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    world.create(&namespace, "fixed.example", json!({})).await;
+    let mut said = String::new();
+    let changes = [
+        json!({ "domain": "other.example" }),
+        json!({ "selectors": ["a", "b"] }),
+        json!({ "guid": "other" }),
+        json!({ "providerRef": { "name": "other" } }),
+    ];
+    for change in changes {
+        let patch = json!({ "spec": change }).to_string();
+        let args = ["patch", "dkim", "fixed.example", "-n", &namespace, "--type=merge", "-p", &patch];
+        let output = world.plane.kubectl(args).await?;
+        assert!(!output.status.success(), "{patch} was taken");
+        said.push_str(&format!("{}\n", plain(&output.stderr, &namespace)));
+    }
+    insta::assert_snapshot!(said);
+    Ok(())
+}
+
+#[tokio::test]
+async fn reported_in_status() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    let long = format!("{}.{}.{}.{}.example", "a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(50));
+    let cases = [
+        ("weak", json!({ "domain": "weak.example", "key": { "size": 1024 } })),
+        ("nobody", json!({ "domain": "nobody.example", "providerRef": { "name": "nobody" } })),
+        ("long", json!({ "domain": long })),
+        ("address", json!({ "domain": "192.0.2.1" })),
+        ("hasty", json!({ "domain": "hasty.example", "rotation": { "drain": "10ms" } })),
+    ];
+    let mut said = String::new();
+    for (name, extra) in cases {
+        let mut manifest = world.domain(&namespace, name, extra);
+        manifest["metadata"]["name"] = json!(name);
+        world.apply(&manifest).await?;
+        let (reason, message) = world
+            .until(&namespace, name, "it is refused", |d| {
+                let stalled = condition(d, ConditionType::Stalled).ok_or("not stalled")?;
+                let accepted = condition(d, ConditionType::Accepted).ok_or("not decided")?;
+                assert_eq!((stalled.0.as_str(), accepted.0.as_str()), ("True", "False"));
+                Ok((accepted.1, accepted.2))
+            })
+            .await?;
+        said.push_str(&format!("{name}: {reason}: {}\n", plain(&message, &namespace)));
+    }
+    insta::assert_snapshot!(said);
+    Ok(())
+}
