@@ -72,6 +72,8 @@ pub enum Command {
     Records(RecordsArgs),
     /// Show how a domain is doing, or all domains of the namespace.
     Status(StatusArgs),
+    /// Look at DNS now: are the records there, and the right keys behind them?
+    Check(CheckArgs),
     /// Roll a domain's key as soon as the next one is ready.
     Rotate(RotateArgs),
     /// Sign as the domain, as soon as its records are there.
@@ -155,6 +157,27 @@ pub struct StatusArgs {
     pub output: Output,
 }
 
+/// `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Which domain.
+    #[command(flatten)]
+    pub domain: DomainArgs,
+    /// Offline.
+    #[command(flatten)]
+    pub offline: OfflineArgs,
+    /// Ask this resolver instead of the system's, as IP or IP:port; may be given several times.
+    #[arg(long = "resolver", value_name = "IP[:PORT]", value_parser = resolver)]
+    pub resolvers: Vec<SocketAddr>,
+    /// Ask resolvers only, not the zones' own servers: where a firewall lets no DNS out. What resolvers say may
+    /// be older by a TTL.
+    #[arg(long)]
+    pub no_authoritative: bool,
+    /// How to print it.
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// `rotate`.
 #[derive(Args, Debug)]
 pub struct RotateArgs {
@@ -209,7 +232,7 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         insta::assert_snapshot!(command.render_help());
-        for name in ["records", "status", "rotate", "enable", "disable", "verify"] {
+        for name in ["records", "status", "check", "rotate", "enable", "disable", "verify"] {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains(&format!("Usage: kubectl dkim {name}")), "{help}");
         }

@@ -1,9 +1,10 @@
-//! `kubectl dkim`: records, status, rotate, enable, disable, verify.
+//! `kubectl dkim`: records, status, check, rotate, enable, disable, verify.
 //!
 //! Each command is words made purely from objects (tested by snapshots) around little I/O.
 
 mod args;
 mod change;
+mod check;
 mod cluster;
 mod error;
 mod find;
@@ -21,11 +22,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use jiff::Timestamp;
 
-use args::{Cli, ClusterArgs, Command, Output, RecordsArgs, RotateArgs, StatusArgs};
+use args::{CheckArgs, Cli, ClusterArgs, Command, Output, RecordsArgs, RotateArgs, StatusArgs};
 use cluster::Cluster;
 use error::{CliError, Exit};
 use find::Scope;
 use status::Summary;
+
+use crate::lookup::{Looker, LookupConfig};
 
 /// Runs the command line of this process.
 #[must_use]
@@ -49,6 +52,7 @@ async fn run(cli: &Cli) -> Result<Exit, CliError> {
     match &cli.command {
         Command::Records(args) => records(place, args).await,
         Command::Status(args) => status(place, args).await,
+        Command::Check(args) => check(place, args).await,
         Command::Rotate(args) => rotate(place, args).await,
         Command::Enable(args) => enable(place, &args.domain, true).await,
         Command::Disable(args) => enable(place, &args.domain, false).await,
@@ -106,6 +110,24 @@ async fn status(place: &ClusterArgs, args: &StatusArgs) -> Result<Exit, CliError
     };
     output::print(&text)?;
     Ok(Exit::Fine)
+}
+
+async fn check(place: &ClusterArgs, args: &CheckArgs) -> Result<Exit, CliError> {
+    let CheckArgs { domain, offline, resolvers, no_authoritative, output } = args;
+    let plan = match &offline.initial_domain {
+        Some(initial) => check::Plan::without_cluster(records::question(
+            &domain.domain,
+            initial,
+            offline,
+            place.namespace.as_deref(),
+        )?),
+        None => check::Plan::of(&Cluster::connect(place).await?.find(&domain.domain).await?)?,
+    };
+    let config = LookupConfig { resolvers: resolvers.clone(), authoritative: !no_authoritative };
+    let observation = Looker::new(config).look(&plan.question, Timestamp::now()).await;
+    let report = plan.compare(&observation);
+    output::print(&check::render(&report, *output)?)?;
+    Ok(report.exit())
 }
 
 async fn rotate(place: &ClusterArgs, args: &RotateArgs) -> Result<Exit, CliError> {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::api::DkimDomain;
+use crate::model::key::KeyFingerprint;
 
 /// What a terminal without colours shows.
 pub fn seen(text: &str) -> String {
@@ -43,6 +44,11 @@ fn record(domain: &str, guid: &str, selector: &str, state: &str, diagnosis: &str
             "ttl": 3600, "state": state, "diagnosis": diagnosis })
 }
 
+/// The fingerprint of a key that is made of these bytes.
+pub fn fingerprint(key: &str) -> String {
+    KeyFingerprint::of(key.as_bytes()).to_string()
+}
+
 /// A domain that signs, its former key draining.
 pub fn contoso() -> DkimDomain {
     let fine = "ns1.contoso.com (192.0.2.1) has the CNAME as it should be.";
@@ -62,11 +68,11 @@ pub fn contoso() -> DkimDomain {
             record("contoso.com", "contoso-com", "selector2", "Verified", fine),
         ],
         "signing": { "selector": "selector2", "domain": "contoso.com",
-                     "fingerprint": "b2".repeat(32), "since": "2026-05-08T08:00:00Z" },
+                     "fingerprint": fingerprint("b2"), "since": "2026-05-08T08:00:00Z" },
         "keys": [
-            { "selector": "selector1", "phase": "Draining", "fingerprint": "a1".repeat(32), "algorithm": "RSA",
+            { "selector": "selector1", "phase": "Draining", "fingerprint": fingerprint("a1"), "algorithm": "RSA",
               "size": 2048, "created": "2025-11-01T08:00:00Z", "drainsUntil": "2026-05-12T08:00:00Z" },
-            { "selector": "selector2", "phase": "Active", "fingerprint": "b2".repeat(32), "algorithm": "Ed25519",
+            { "selector": "selector2", "phase": "Active", "fingerprint": fingerprint("b2"), "algorithm": "Ed25519",
               "size": 256, "created": "2025-11-02T08:00:00Z", "published": "2025-11-02T08:05:00Z" },
         ],
         "rotation": { "count": 3, "last": "2026-05-08T08:00:00Z", "next": "2026-11-04T08:00:00Z", "phase": "Draining" },
@@ -94,9 +100,9 @@ pub fn blocked() -> DkimDomain {
             record(domain, guid, "selector2", "Timeout", "192.0.2.9 did not answer in time."),
         ],
         "signing": { "selector": format!("selector1-{guid}"), "domain": "contoso.onmail.example",
-                     "fingerprint": "c3".repeat(32), "since": "2026-05-09T11:58:30Z" },
+                     "fingerprint": fingerprint("c3"), "since": "2026-05-09T11:58:30Z" },
         "keys": [
-            { "selector": "selector1", "phase": "Active", "fingerprint": "c3".repeat(32), "algorithm": "RSA",
+            { "selector": "selector1", "phase": "Active", "fingerprint": fingerprint("c3"), "algorithm": "RSA",
               "size": 2048, "created": "2026-05-09T11:58:00Z", "published": "2026-05-09T11:58:30Z" },
             { "selector": "selector2", "phase": "Empty" },
         ],

@@ -1,6 +1,7 @@
 //! Signing keys: made, read, named by fingerprint, wiped from memory when dropped.
 
 use std::fmt;
+use std::str::FromStr;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use data_encoding::{BASE64, BASE64_NOPAD};
@@ -36,6 +37,15 @@ impl Algorithm {
         match self {
             Self::Rsa => "rsa",
             Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// The name as people and `spec.key.algorithm` write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa => "RSA",
+            Self::Ed25519 => "Ed25519",
         }
     }
 }
@@ -90,6 +100,8 @@ pub enum KeyError {
     Unreadable,
     #[error("the public key is no base64 of an RSA or Ed25519 key")]
     UnreadablePublic,
+    #[error("the fingerprint is not SHA256: and 43 base64 characters")]
+    UnreadableFingerprint,
 }
 
 /// SHA-256 over the bytes of `p=`: names a key in status, metrics and logs.
@@ -108,6 +120,18 @@ impl KeyFingerprint {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for KeyFingerprint {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let digest = text.strip_prefix("SHA256:").and_then(|b| BASE64_NOPAD.decode(b.as_bytes()).ok());
+        match digest {
+            Some(digest) if digest.len() == 32 => Ok(Self(text.to_owned())),
+            _ => Err(KeyError::UnreadableFingerprint),
+        }
     }
 }
 

@@ -163,10 +163,7 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
         selector: slot.selector.to_string(),
         phase: slot.phase.as_str().to_owned(),
         fingerprint: key.map(|k| k.fingerprint.to_string()),
-        algorithm: key.map(|k| match k.public.algorithm {
-            super::key::Algorithm::Rsa => "RSA".to_owned(),
-            super::key::Algorithm::Ed25519 => "Ed25519".to_owned(),
-        }),
+        algorithm: key.map(|k| k.public.algorithm.name().to_owned()),
         size: key.map(|k| i32::from(k.kind.bits())),
         created: key.map(|k| words::whole(k.created)),
         published: match &slot.phase {

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::fault::{KeyDirError, KeyDirFault, MAX_FILE};
 use super::signing_key::SigningKey;
 use crate::api::signing_config::{FORMAT_VERSION, SIGNING_FILE, SignatureConfig, SigningConfig};
-use crate::model::key::{Algorithm, PrivateKey};
+use crate::model::key::PrivateKey;
 use crate::model::name::{DnsName, DomainName};
 
 /// Where kubelet's atomic writer keeps the current version of a mounted Secret.
@@ -166,12 +166,7 @@ struct Source<'a> {
 impl Source<'_> {
     fn key(&self, config: &SignatureConfig) -> Result<SigningKey, KeyDirError> {
         let at = |fault: KeyDirFault| fault.at(&self.shown.join(&config.key_file));
-        let no_key = || {
-            KeyDirFault::NoKey(match config.algorithm {
-                Algorithm::Rsa => "RSA",
-                Algorithm::Ed25519 => "Ed25519",
-            })
-        };
+        let no_key = || KeyDirFault::NoKey(config.algorithm.name());
         let raw = Zeroizing::new(self.read(&config.key_file)?);
         let pem = std::str::from_utf8(&raw).map_err(|_| at(no_key()))?;
         let private = PrivateKey::from_pem(pem).map_err(|_| at(no_key()))?;

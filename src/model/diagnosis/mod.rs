@@ -1,6 +1,7 @@
 //! What answers of DNS prove, and what they mean for a tenant. Pure.
 
 mod evidence;
+mod keys;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -8,6 +9,7 @@ mod words;
 use std::fmt;
 
 pub use evidence::{KeyEvidence, LinkEvidence, key_evidence, link_evidence};
+pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;
 
 /// What DNS says of a record that a tenant must publish.

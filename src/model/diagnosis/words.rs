@@ -27,20 +27,20 @@ fn find(wanted: &SlotQuestion, question: &Question, sighting: &SlotSighting) -> 
     let right =
         |a: &&ServerAnswer| matches!(&a.outcome, Outcome::Cname { target, .. } if *target == wanted.target);
     if answers.iter().all(right) {
-        return (RecordState::Verified, format!("{} has the CNAME.", names(&answers)));
+        return (RecordState::Verified, format!("{} the CNAME.", they(&answers, "has", "have")));
     }
     if let Some(good) = answers.iter().find(|a| right(a)) {
         let bad: Vec<&ServerAnswer> = answers.iter().filter(|a| !right(a)).copied().collect();
         let said = bad.first().map(|a| said(&a.outcome)).unwrap_or_default();
         return (
             RecordState::PartlyPropagated,
-            format!("{} has the CNAME {alias}, but {} says {said}.", server(good), names(&bad)),
+            format!("{} has the CNAME {alias}, but {} {said}.", server(good), they(&bad, "says", "say")),
         );
     }
     if is_flattened(sighting) {
         return (
             RecordState::Flattened,
-            format!("{} shows no CNAME at {alias}, but the right TXT.", names(&answers)),
+            format!("{} no CNAME at {alias}, but the right TXT.", they(&answers, "shows", "show")),
         );
     }
     match &first.outcome {
@@ -49,14 +49,16 @@ fn find(wanted: &SlotQuestion, question: &Question, sighting: &SlotSighting) -> 
             (
                 state,
                 format!(
-                    "{} says that {alias} points at {target}{}.",
-                    names(&answers),
+                    "{} that {alias} points at {target}{}.",
+                    they(&answers, "says", "say"),
                     hint(state, target, wanted)
                 ),
             )
         }
         Outcome::NoData { .. } | Outcome::NxDomain { .. } => missing(wanted, question, sighting, &answers),
-        other => (RecordState::Missing, format!("{} says {} for {alias}.", names(&answers), said(other))),
+        other => {
+            (RecordState::Missing, format!("{} {} for {alias}.", they(&answers, "says", "say"), said(other)))
+        }
     }
 }
 
@@ -91,13 +93,13 @@ fn missing(
         return (
             RecordState::NxDomain,
             format!(
-                "{} knows no {alias}, and no name server was found for {}: is the domain registered and delegated?",
-                names(answers),
+                "{} no {alias}, and no name server was found for {}: is the domain registered and delegated?",
+                they(answers, "knows", "know"),
                 question.domain
             ),
         );
     }
-    (RecordState::Missing, format!("{} has no CNAME {alias}.", names(answers)))
+    (RecordState::Missing, format!("{} no CNAME {alias}.", they(answers, "has", "have")))
 }
 
 fn wrong_target(target: &DnsName, wanted: &SlotQuestion, question: &Question) -> RecordState {
@@ -224,11 +226,12 @@ fn failure_state(answers: &[ServerAnswer]) -> RecordState {
     }
 }
 
-fn names(answers: &[&ServerAnswer]) -> String {
+/// Who, and the verb in its number.
+pub(super) fn they(answers: &[&ServerAnswer], singular: &str, plural: &str) -> String {
     match answers {
-        [] => "nobody".to_owned(),
-        [one] => server(one),
-        [one, rest @ ..] => format!("{} and {} more", server(one), rest.len()),
+        [] => format!("nobody {singular}"),
+        [one] => format!("{} {singular}", server(one)),
+        [one, rest @ ..] => format!("{} and {} more {plural}", server(one), rest.len()),
     }
 }
 
