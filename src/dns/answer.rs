@@ -1,9 +1,9 @@
 //! The reply to one packet, as a pure function of packet and snapshot.
 
-use hickory_proto::op::{Edns, Header, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Edns, Header, HeaderCounts, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{HINFO, NS, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, EncodedSize};
 
 use super::zone::{Apex, Found, Snapshot, Text};
 use crate::model::name::DnsName;
@@ -13,6 +13,10 @@ use crate::model::record::character_strings;
 const PAYLOAD: u16 = 1232;
 /// Largest UDP reply without EDNS (RFC 1035 §4.2.1).
 const PLAIN: u16 = 512;
+/// Least bytes of a question: a name, type and class.
+const MIN_QUESTION: usize = 5;
+/// Least bytes of a record: a name, type, class, TTL and length.
+const MIN_RECORD: usize = 11;
 /// TTL of SOA and NS in seconds.
 const APEX_TTL: u32 = 3600;
 
@@ -26,40 +30,43 @@ pub enum Transport {
 }
 
 /// Answers a packet. `None` where it deserves no answer: a response, or too short to be a message.
+///
+/// The reply of a fault in the query is a header, without question (RFC 8906 §3.1.4); its id and RD are the query's.
 #[must_use]
 pub fn answer(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Option<Vec<u8>> {
-    let header = Header::read(&mut BinDecoder::new(packet)).ok()?;
-    if header.metadata.message_type != MessageType::Query {
+    let Header { metadata: asked, counts } = Header::read(&mut BinDecoder::new(packet)).ok()?;
+    if asked.message_type != MessageType::Query {
         return None;
     }
-    let Ok(request) = Message::from_vec(packet) else {
-        let mut reply = Message::response(header.metadata.id, header.metadata.op_code);
-        reply.metadata.recursion_desired = header.metadata.recursion_desired;
-        reply.metadata.response_code = ResponseCode::FormErr;
-        return reply.to_vec().ok();
-    };
-    let mut reply = Message::response(request.metadata.id, request.metadata.op_code);
-    reply.metadata.recursion_desired = request.metadata.recursion_desired;
-    for query in &request.queries {
-        reply.add_query(query.clone());
+    let mut reply = Message::response(asked.id, asked.op_code);
+    reply.metadata.recursion_desired = asked.recursion_desired;
+    // What follows the header of another opcode need not look like a query at all.
+    if asked.op_code != OpCode::Query {
+        return fault(reply, ResponseCode::NotImp);
     }
+    let Some(request) = read(packet, counts) else { return fault(reply, ResponseCode::FormErr) };
     let mut room = PLAIN;
     if let Some(edns) = &request.edns {
         room = edns.max_payload().clamp(PLAIN, PAYLOAD);
         let mut ours = Edns::new();
-        ours.set_max_payload(PAYLOAD);
+        ours.set_max_payload(PAYLOAD).set_dnssec_ok(edns.flags().dnssec_ok);
         reply.set_edns(ours);
     }
-    match request.queries.as_slice() {
-        _ if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) => {
-            reply.metadata.response_code = ResponseCode::BADVERS;
-        }
-        _ if request.metadata.op_code != OpCode::Query => reply.metadata.response_code = ResponseCode::NotImp,
-        [query] if query.query_class() == DNSClass::IN => resolve(query, snapshot, &mut reply),
-        [_] => reply.metadata.response_code = ResponseCode::Refused,
-        _ => reply.metadata.response_code = ResponseCode::FormErr,
+    // One question and no other number of them (RFC 9619).
+    let [query] = request.queries.as_slice() else { return fault(reply, ResponseCode::FormErr) };
+    reply.add_query(query.clone());
+    if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
+        reply.metadata.response_code = ResponseCode::BADVERS;
+    } else if query.query_class() == DNSClass::IN {
+        resolve(query, snapshot, &mut reply);
+    } else {
+        reply.metadata.response_code = ResponseCode::Refused;
     }
-    let bytes = reply.to_vec().ok()?;
+    let Ok(bytes) = reply.to_vec() else {
+        reply.answers.clear();
+        reply.authorities.clear();
+        return fault(reply, ResponseCode::ServFail);
+    };
     if transport == Transport::Tcp || bytes.len() <= usize::from(room) {
         return Some(bytes);
     }
@@ -70,15 +77,49 @@ pub fn answer(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Optio
     reply.to_vec().ok()
 }
 
+/// Reads a query. `None` where it is malformed.
+fn read(packet: &[u8], counts: HeaderCounts) -> Option<Message> {
+    let HeaderCounts { queries, answers, authorities, additionals } = counts;
+    let records = [answers, authorities, additionals].map(usize::from).iter().sum::<usize>();
+    // A header that promises more than there is room for gets no memory set aside for it.
+    if Header::LEN + usize::from(queries) * MIN_QUESTION + records * MIN_RECORD > packet.len() {
+        return None;
+    }
+    Message::from_vec(packet).ok()
+}
+
+fn fault(mut reply: Message, code: ResponseCode) -> Option<Vec<u8>> {
+    reply.metadata.response_code = code;
+    reply.to_vec().ok()
+}
+
+/// What is at a name as it came. Names of ours have plain labels only: one with any other byte in a label is not
+/// there, and whether it would be in a zone of ours is for the labels after that one to say.
+fn find<'a>(owner: &Name, snapshot: &'a Snapshot) -> Found<'a> {
+    let labels: Vec<Option<&str>> = owner.iter().map(plain).collect();
+    let odd = labels.iter().rposition(Option::is_none);
+    let rest: Vec<&str> = labels.iter().skip(odd.map_or(0, |at| at + 1)).flatten().copied().collect();
+    // The root, or nothing plain at the end.
+    let Ok(name) = DnsName::new(rest.join(".")) else { return Found::Elsewhere };
+    match snapshot.find(&name) {
+        Found::Elsewhere => Found::Elsewhere,
+        found if odd.is_none() => found,
+        Found::Apex { name: zone, apex }
+        | Found::Text { zone, apex, .. }
+        | Found::Between { zone, apex }
+        | Found::Nothing { zone, apex } => Found::Nothing { zone, apex },
+    }
+}
+
+fn plain(label: &[u8]) -> Option<&str> {
+    let label = std::str::from_utf8(label).ok()?;
+    (!label.contains('.') && DnsName::new(label).is_ok()).then_some(label)
+}
+
 fn resolve(query: &Query, snapshot: &Snapshot, reply: &mut Message) {
     let owner = query.name();
-    let Ok(name) = DnsName::new(owner.to_ascii()) else {
-        // Names with odd bytes are none of ours; whether they are below a zone of ours does not matter to anybody.
-        reply.metadata.response_code = ResponseCode::Refused;
-        return;
-    };
     let kind = query.query_type();
-    let found = snapshot.find(&name);
+    let found = find(owner, snapshot);
     if found == Found::Elsewhere || matches!(kind, RecordType::AXFR | RecordType::IXFR) {
         reply.metadata.response_code = ResponseCode::Refused;
         return;
@@ -90,9 +131,10 @@ fn resolve(query: &Query, snapshot: &Snapshot, reply: &mut Message) {
             reply.add_answer(txt(owner, text));
         }
         Found::Text { text, .. } if kind == RecordType::ANY => {
-            // RFC 8482 §4.2.
-            let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
-            reply.add_answer(Record::from_rdata(owner.clone(), text.ttl, RData::HINFO(hinfo)));
+            reply.add_answer(minimal(owner, text.ttl));
+        }
+        Found::Apex { .. } if kind == RecordType::ANY => {
+            reply.add_answer(minimal(owner, APEX_TTL));
         }
         Found::Apex { apex, name } if kind == RecordType::SOA => {
             reply.add_answer(soa(&name, apex, snapshot.serial, APEX_TTL));
@@ -104,7 +146,12 @@ fn resolve(query: &Query, snapshot: &Snapshot, reply: &mut Message) {
                 }
             }
         }
-        Found::Apex { apex, name } => negative(reply, &name, apex, snapshot.serial),
+        Found::Apex { apex, name } => {
+            // DS is the parent's to deny, where that is ours as well (RFC 4035 §3.1.4.1).
+            let above = snapshot.above(&name).filter(|_| kind == RecordType::DS);
+            let (zone, apex) = above.unwrap_or((name, apex));
+            negative(reply, &zone, apex, snapshot.serial);
+        }
         Found::Text { zone, apex, .. } | Found::Between { zone, apex } => {
             negative(reply, &zone, apex, snapshot.serial);
         }
@@ -113,6 +160,12 @@ fn resolve(query: &Query, snapshot: &Snapshot, reply: &mut Message) {
             negative(reply, &zone, apex, snapshot.serial);
         }
     }
+}
+
+/// The short answer to ANY (RFC 8482 §4.2).
+fn minimal(owner: &Name, ttl: u32) -> Record {
+    let hinfo = HINFO::new("RFC8482".to_owned(), String::new());
+    Record::from_rdata(owner.clone(), ttl, RData::HINFO(hinfo))
 }
 
 fn negative(reply: &mut Message, zone: &DnsName, apex: &Apex, serial: u32) {
@@ -133,3 +186,6 @@ fn soa(zone: &DnsName, apex: &Apex, serial: u32, ttl: u32) -> Record {
     let data = SOA::new(name(first), hostmaster, serial, 3600, 600, 604_800, apex.negative_ttl);
     Record::from_rdata(owner, ttl, RData::SOA(data))
 }
+
+#[cfg(test)]
+mod tests;

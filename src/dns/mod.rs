@@ -6,6 +6,8 @@
 mod answer;
 mod serve;
 mod source;
+#[cfg(test)]
+mod testing;
 mod zone;
 
 use std::future::Future;

@@ -7,6 +7,10 @@ use jiff::Timestamp;
 use crate::api::DkimRecordSetSpec;
 use crate::model::name::DnsName;
 
+/// Longest text that is served, in bytes: several times a key record of RSA 4096, and sure to fit in a message over
+/// TCP.
+const MAX_TEXT: usize = 4096;
+
 /// One record set as the server sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Set {
@@ -100,8 +104,12 @@ impl Snapshot {
             };
             let apex = zones.entry(name).or_default();
             apex.negative_ttl = apex.negative_ttl.max(u32::try_from(set.spec.zone.negative_ttl).unwrap_or(0));
-            let servers = set.spec.zone.name_servers.iter().filter_map(|s| DnsName::new(s).ok());
-            apex.name_servers.extend(servers);
+            for server in &set.spec.zone.name_servers {
+                match DnsName::new(server) {
+                    Ok(server) => _ = apex.name_servers.insert(server),
+                    Err(_) => complaints.push(format!("{}: name server {server} is no name", set.name)),
+                }
+            }
         }
         snapshot.zones = zones.into_iter().collect();
         for set in &sets {
@@ -114,9 +122,17 @@ impl Snapshot {
                     complaints.push(format!("{}: {name} is in no zone that is served", set.name));
                     continue;
                 }
+                if record.value.is_empty() || record.value.len() > MAX_TEXT {
+                    let length = record.value.len();
+                    complaints.push(format!(
+                        "{}: the text of {name} has {length} bytes, not 1 to {MAX_TEXT}",
+                        set.name
+                    ));
+                    continue;
+                }
                 if snapshot.records.contains_key(&name) {
                     complaints.push(format!(
-                        "{}: {name} is taken by an older record set; two keys at one name would verify at random",
+                        "{}: {name} is there already, in this or an older record set; two keys at one name would verify at random",
                         set.name
                     ));
                     continue;
@@ -125,16 +141,17 @@ impl Snapshot {
                 snapshot.records.insert(name, Text { ttl, text: record.value.clone() });
             }
         }
-        for name in snapshot.records.keys() {
+        // A zone makes the names between it and a zone above it exist as well.
+        let mut between = HashSet::new();
+        for name in snapshot.records.keys().chain(snapshot.zones.keys()) {
+            let Some((zone, _)) = snapshot.above(name) else { continue };
             let mut above = name.parent();
-            while let Some(name) = above {
-                if snapshot.zones.contains_key(&name) {
-                    break;
-                }
+            while let Some(name) = above.filter(|name| *name != zone) {
                 above = name.parent();
-                snapshot.between.insert(name);
+                between.insert(name);
             }
         }
+        snapshot.between = between;
         (snapshot, complaints)
     }
 
@@ -147,6 +164,12 @@ impl Snapshot {
             at = candidate.parent();
         }
         None
+    }
+
+    /// The zone that holds what is directly above a name; `None` where that is not ours.
+    #[must_use]
+    pub(super) fn above(&self, name: &DnsName) -> Option<(DnsName, &Apex)> {
+        self.zone_of(&name.parent()?)
     }
 
     /// What is at a name.
@@ -169,5 +192,122 @@ impl Snapshot {
     #[must_use]
     pub fn size(&self) -> (usize, usize) {
         (self.zones.len(), self.records.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::testing::{APEX, KEY, set};
+
+    fn name(text: &str) -> DnsName {
+        DnsName::new(text).unwrap()
+    }
+
+    fn kind(snapshot: &Snapshot, at: &str) -> &'static str {
+        match snapshot.find(&name(at)) {
+            Found::Elsewhere => "elsewhere",
+            Found::Apex { .. } => "apex",
+            Found::Text { .. } => "text",
+            Found::Between { .. } => "between",
+            Found::Nothing { .. } => "nothing",
+        }
+    }
+
+    #[test]
+    fn every_name_has_its_place() {
+        let sets = [set("contoso.com", APEX, &[(KEY, "v=DKIM1; p="), (&format!("a.b.c.{APEX}"), "x")])];
+        let (snapshot, complaints) = Snapshot::build(&sets, 1);
+        assert_eq!((complaints.as_slice(), snapshot.size()), ([].as_slice(), (1, 2)));
+        for (at, expected) in [
+            (APEX, "apex"),
+            (KEY, "text"),
+            (&format!("a.b.c.{APEX}"), "text"),
+            (&format!("b.c.{APEX}"), "between"),
+            (&format!("c.{APEX}"), "between"),
+            (&format!("x.a.b.c.{APEX}"), "nothing"),
+            (&format!("x.c.{APEX}"), "nothing"),
+            (&format!("*.{APEX}"), "nothing"),
+            ("onmail.example", "elsewhere"),
+            ("example", "elsewhere"),
+            (&format!("x{APEX}"), "elsewhere"),
+        ] {
+            assert_eq!(kind(&snapshot, at), expected, "{at}");
+        }
+    }
+
+    #[test]
+    fn a_zone_below_a_zone_makes_the_names_between_exist() {
+        let sets = [
+            set("a.com", "onmail.example", &[("k._domainkey.onmail.example", "x")]),
+            set("b.com", "_domainkey.b.c.onmail.example", &[("k._domainkey.b.c.onmail.example", "y")]),
+        ];
+        let (snapshot, complaints) = Snapshot::build(&sets, 1);
+        assert_eq!(complaints, [""; 0]);
+        for (at, expected) in [
+            ("c.onmail.example", "between"),
+            ("b.c.onmail.example", "between"),
+            ("_domainkey.b.c.onmail.example", "apex"),
+            ("_domainkey.onmail.example", "between"),
+            ("x.b.c.onmail.example", "nothing"),
+            ("example", "elsewhere"),
+        ] {
+            assert_eq!(kind(&snapshot, at), expected, "{at}");
+        }
+        let above = snapshot.above(&name("_domainkey.b.c.onmail.example")).unwrap();
+        assert_eq!(above.0, name("onmail.example"));
+        assert!(snapshot.above(&name("onmail.example")).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_said_and_hurts_nothing_else() {
+        let at = |label: &str| format!("{label}.{APEX}");
+        let (long, most) = ("x".repeat(MAX_TEXT + 1), "x".repeat(MAX_TEXT));
+        let mut bad = set(
+            "bad.com",
+            APEX,
+            &[
+                (&at("empty"), ""),
+                (&at("long"), &long),
+                (&at("most"), &most),
+                ("two..dots", "x"),
+                ("else.where", "x"),
+                (APEX, "x"),
+                (&at("twice"), "first"),
+                (&at("twice"), "second"),
+                (&at("good"), "good"),
+            ],
+        );
+        bad.spec.zone.name_servers.push("no name".to_owned());
+        let (snapshot, complaints) = Snapshot::build([&bad, &set("fine.com", APEX, &[(KEY, "fine")])], 1);
+        assert_eq!(complaints.len(), 7, "{complaints:#?}");
+        assert!(complaints.iter().all(|c| c.starts_with("bad.com: ")), "{complaints:#?}");
+        for (at, expected) in [
+            (at("empty"), "nothing"),
+            (at("long"), "nothing"),
+            (at("most"), "text"),
+            (at("good"), "text"),
+            (KEY.to_owned(), "text"),
+        ] {
+            assert_eq!(kind(&snapshot, &at), expected, "{at}");
+        }
+        let Found::Text { text, apex, .. } = snapshot.find(&name(&at("twice"))) else { panic!() };
+        assert_eq!(text.text, "first");
+        assert_eq!(apex.name_servers.len(), 1);
+    }
+
+    #[test]
+    fn the_older_set_keeps_a_name_and_the_longest_negative_ttl_counts() {
+        let (mut old, mut new) =
+            (set("old.com", APEX, &[(KEY, "old")]), set("new.com", APEX, &[(KEY, "new")]));
+        new.created = old.created + jiff::SignedDuration::from_secs(1);
+        (old.spec.zone.negative_ttl, new.spec.zone.negative_ttl) = (-5, 300);
+        for order in [[&old, &new], [&new, &old]] {
+            let (snapshot, complaints) = Snapshot::build(order, 1);
+            assert_eq!(complaints.len(), 1);
+            assert!(complaints[0].starts_with("new.com: "), "{complaints:?}");
+            let Found::Text { text, apex, .. } = snapshot.find(&name(KEY)) else { panic!() };
+            assert_eq!((text.text.as_str(), apex.negative_ttl), ("old", 300));
+        }
     }
 }
