@@ -1,6 +1,6 @@
 //! Follows the DkimRecordSets and publishes a new snapshot after each change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ pub async fn follow(
     let api: Api<DeserializeGuard<DkimRecordSet>> = Api::namespaced(client, namespace);
     let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
     let mut known = Known::default();
+    let mut complained = HashSet::new();
     loop {
         let Some(event) = events.next().await else { return };
         known.take(event);
@@ -46,10 +47,13 @@ pub async fn follow(
         if !known.listed {
             continue;
         }
-        let (snapshot, complaints) = Snapshot::build(known.sets.values(), known.serial);
-        for complaint in complaints {
+        let (snapshot, complaints) = Snapshot::build(known.sets.values(), known.serial());
+        let complaints = HashSet::from_iter(complaints);
+        // Once, not after every change of any set.
+        for complaint in complaints.difference(&complained) {
             tracing::warn!("not served: {complaint}");
         }
+        complained = complaints;
         let (zones, records) = snapshot.size();
         tracing::debug!(zones, records, serial = snapshot.serial, "serving");
         publish.send_replace(Arc::new(snapshot));
@@ -63,8 +67,8 @@ struct Known {
     /// Sets of a list that is still coming in.
     fresh: Option<HashMap<String, Set>>,
     listed: bool,
-    /// The greatest resource version seen, its lower 32 bits: grows with every change (RFC 1982).
-    serial: u32,
+    /// The greatest resource version seen.
+    version: u64,
 }
 
 impl Known {
@@ -115,8 +119,96 @@ impl Known {
     }
 
     fn count(&mut self, object: &DeserializeGuard<DkimRecordSet>) {
-        let version = object.meta().resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
-        let serial = version.and_then(|v| u32::try_from(v & u64::from(u32::MAX)).ok());
-        self.serial = self.serial.max(serial.unwrap_or(0));
+        let version = object.meta().resource_version.as_deref().and_then(|v| v.parse().ok());
+        self.version = self.version.max(version.unwrap_or(0));
+    }
+
+    /// The SOA serial: the lower half of the version, which grows with every change, by serial number arithmetic
+    /// also where it wraps (RFC 1982 §3.2).
+    fn serial(&self) -> u32 {
+        u32::try_from(self.version & u64::from(u32::MAX)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::testing::{APEX, KEY, set};
+    use serde_json::json;
+
+    fn object(name: &str, version: u64) -> DeserializeGuard<DkimRecordSet> {
+        let spec = set(name, APEX, &[(KEY, name)]).spec;
+        guard(name, version, &serde_json::to_value(spec).unwrap())
+    }
+
+    fn guard(name: &str, version: u64, spec: &serde_json::Value) -> DeserializeGuard<DkimRecordSet> {
+        serde_json::from_value(json!({
+            "apiVersion": "dkim-operator.io/v1alpha1", "kind": "DkimRecordSet",
+            "metadata": { "name": name, "resourceVersion": version.to_string() }, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn names(known: &Known) -> Vec<&str> {
+        let mut names: Vec<&str> = known.sets.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_list_replaces_what_was_known_once_it_is_whole() {
+        let mut known = Known::default();
+        known.take(Ok(Event::Init));
+        known.take(Ok(Event::InitApply(object("a.com", 1))));
+        assert!((names(&known).is_empty(), known.listed) == (true, false));
+        known.take(Ok(Event::InitDone));
+        assert!(known.listed);
+        known.take(Ok(Event::Apply(object("b.com", 2))));
+        assert_eq!(names(&known), ["a.com", "b.com"]);
+        // The watch starts over, breaks in the middle of the list, and starts over again.
+        known.take(Ok(Event::Init));
+        known.take(Ok(Event::InitApply(object("x.com", 3))));
+        known.take(Err(watcher::Error::NoResourceVersion));
+        assert_eq!(names(&known), ["a.com", "b.com"]);
+        known.take(Ok(Event::Init));
+        known.take(Ok(Event::InitApply(object("b.com", 2))));
+        known.take(Ok(Event::InitDone));
+        assert_eq!(names(&known), ["b.com"]);
+        known.take(Ok(Event::Delete(object("b.com", 9))));
+        assert_eq!((names(&known).len(), known.serial()), (0, 9));
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_read_is_served_as_it_was() {
+        let unreadable = |version| guard("a.com", version, &json!({ "records": 7 }));
+        let mut known = Known::default();
+        known.take(Ok(Event::Init));
+        known.take(Ok(Event::InitApply(object("a.com", 1))));
+        known.take(Ok(Event::InitDone));
+        known.take(Ok(Event::Apply(unreadable(2))));
+        assert_eq!(known.sets["a.com"].spec.records.len(), 1);
+        known.take(Ok(Event::Init));
+        known.take(Ok(Event::InitApply(unreadable(3))));
+        known.take(Ok(Event::InitDone));
+        assert_eq!(known.sets["a.com"].spec.records.len(), 1);
+        assert_eq!(known.serial(), 3);
+    }
+
+    #[test]
+    fn the_serial_goes_on_where_32_bits_end() {
+        let end = u64::from(u32::MAX);
+        let mut known = Known::default();
+        let mut last: Option<u32> = None;
+        for version in [end - 1, end, end + 1, end + 2, end + (1 << 31), end] {
+            known.take(Ok(Event::Apply(object("a.com", version))));
+            let serial = known.serial();
+            // Greater or equal by serial number arithmetic (RFC 1982 §3.2).
+            assert!(
+                last.is_none_or(|last| serial.wrapping_sub(last) < 1 << 31),
+                "{version}: {last:?} {serial}"
+            );
+            last = Some(serial);
+        }
+        assert_eq!(last, Some((1 << 31) - 1));
     }
 }
