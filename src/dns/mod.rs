@@ -30,7 +30,8 @@ pub struct DnsOptions {
     pub namespace: String,
 }
 
-/// Runs the server until `stop` is done. `ready` is set once the first list of record sets is served.
+/// Runs the server until `stop` is done and the answers on their way have left. `ready` is set once the first list of
+/// record sets is served.
 ///
 /// # Errors
 /// [`std::io::Error`] where an address cannot be listened on.
@@ -43,8 +44,8 @@ pub async fn run(
     let (publish, snapshot) = watch::channel(Arc::new(Snapshot::default()));
     let bound = bind(&options.listen).await?;
     tokio::select! {
-        ended = bound.serve(snapshot) => ended,
-        () = source::follow(client, &options.namespace, publish, ready) => Ok(()),
-        () = stop => Ok(()),
+        () = bound.serve(snapshot, stop) => {}
+        () = source::follow(client, &options.namespace, publish, ready) => {}
     }
+    Ok(())
 }
