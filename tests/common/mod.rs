@@ -35,16 +35,24 @@ pub async fn world() -> &'static World {
 impl World {
     /// A control plane, a DNS tree, the operator and the default provider, with times that suit tests.
     pub async fn start() -> Result<World, Box<dyn std::error::Error>> {
-        let plane = Arc::new(ControlPlane::start(Options::new().with_controller_manager()).await?);
+        Self::start_with(Options::new(), &["controller.allSecretNamespaces=true"], json!({})).await
+    }
+
+    /// The same with options of the control plane, chart values, and a provider of one's own.
+    pub async fn start_with(
+        options: Options,
+        values: &[&str],
+        provider: Value,
+    ) -> Result<World, Box<dyn std::error::Error>> {
+        let plane = Arc::new(ControlPlane::start(options.with_controller_manager()).await?);
         let tree = DnsTree::start().await?;
-        let operator = Install::new(env!("CARGO_BIN_EXE_dkim-operator"))
-            .set("controller.allSecretNamespaces=true")
-            .start(&plane)
-            .await?;
+        let install = Install::new(env!("CARGO_BIN_EXE_dkim-operator"));
+        let operator =
+            values.iter().fold(install, |install, value| install.set(*value)).start(&plane).await?;
         tree.add_zone("provider.example", 1).await?;
         tree.delegate("onmail.example", "ns1.provider.example", operator.dns_address().ip()).await?;
         let world = World { plane, tree, operator };
-        world.apply(&world.provider("default", json!({}))).await?;
+        world.apply(&world.provider("default", provider)).await?;
         Ok(world)
     }
 

@@ -63,6 +63,24 @@ impl ControlPlane {
         self.run(&Binaries::locate()?.kubectl()?, args, &[], input).await
     }
 
+    /// Runs kubectl with a plugin, as a user who has `plugin` (the path of its program) on the PATH.
+    ///
+    /// # Errors
+    /// As for [`ControlPlane::kubectl`].
+    pub async fn kubectl_plugin<A: AsRef<OsStr>>(
+        &self,
+        plugin: &Path,
+        args: impl IntoIterator<Item = A>,
+        input: &str,
+    ) -> Result<Output> {
+        let mut path = plugin.parent().unwrap_or(Path::new(".")).as_os_str().to_owned();
+        if let Some(rest) = std::env::var_os("PATH") {
+            path.push(":");
+            path.push(rest);
+        }
+        self.run(&Binaries::locate()?.kubectl()?, args, &[("PATH", path)], input).await
+    }
+
     /// Runs helm as the administrator, with cache and configuration of its own.
     ///
     /// # Errors
