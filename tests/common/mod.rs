@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub mod dns;
+
 use std::sync::Arc;
 use std::time::Duration;
 

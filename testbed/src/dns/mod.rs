@@ -1,11 +1,13 @@
 //! Real DNS servers on loopback addresses of their own.
 
+mod kdig;
 mod knot;
 mod lookup;
 mod tree;
 mod unbound;
 mod zone;
 
+pub use kdig::kdig;
 pub use knot::Knot;
 pub use lookup::{Answer, Found, lookup};
 pub use tree::DnsTree;

@@ -1,0 +1,155 @@
+//! The embedded DNS server, as programs that are not ours see it: kdig, and Unbound on its way down from the root.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::dns::{APEX, KEY, Served, rsa_4096, set};
+use dkim_testbed::{DnsTree, kdig};
+
+const VALUE: &str = "v=DKIM1; k=rsa; p=MIIB";
+/// The name of a key too long for UDP without EDNS.
+const LONG: &str = "selector2-contoso-com._domainkey.contoso.onmail.example";
+const NESTED: &str = "a.b._domainkey.contoso.onmail.example";
+const SOA: &str = "_domainkey.contoso.onmail.example. 60 IN SOA ns1.provider.example. \
+                   hostmaster._domainkey.contoso.onmail.example. 7 3600 600 604800 60";
+
+async fn served() -> Served {
+    Served::start(&[set(&[(KEY, VALUE), (LONG, &rsa_4096()), (NESTED, "x")])]).await
+}
+
+/// Asks, and expects all of `parts` in what kdig prints, with tabs and rows of spaces as one space.
+async fn assert_says(server: &Served, args: &[&str], parts: &[&str]) -> String {
+    let text = kdig(server.address, args).await.unwrap_or_else(|error| error.to_string());
+    let text: Vec<String> =
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let text = text.join("\n");
+    for part in parts {
+        assert!(text.contains(part), "{args:?} without {part:?}:\n{text}");
+    }
+    text
+}
+
+#[tokio::test]
+async fn a_key_is_answered_with_authority() {
+    let server = served().await;
+    let record = format!("{KEY}. 300 IN TXT \"{VALUE}\"");
+    let parts =
+        ["status: NOERROR", "Flags: qr aa rd;", "ANSWER: 1; AUTHORITY: 0; ADDITIONAL: 0", "(UDP)", &record];
+    assert_says(&server, &[KEY, "TXT"], &parts).await;
+    assert_says(&server, &[KEY, "TXT", "+tcp", "+norec"], &["Flags: qr aa;", "(TCP)", &record]).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_apex_has_soa_and_ns() {
+    let server = served().await;
+    let soa = SOA.replace(" 60 IN", " 3600 IN");
+    assert_says(&server, &[APEX, "SOA"], &["Flags: qr aa rd;", "ANSWER: 1;", &soa]).await;
+    let ns = format!("{APEX}. 3600 IN NS ns1.provider.example.");
+    assert_says(&server, &[APEX, "NS"], &["Flags: qr aa rd;", "ANSWER: 1;", &ns]).await;
+}
+
+#[tokio::test]
+async fn names_that_are_not_there_are_denied_for_the_negative_ttl() {
+    let server = served().await;
+    for name in [
+        "x._domainkey.contoso.onmail.example",
+        "x.b._domainkey.contoso.onmail.example",
+        "*._domainkey.contoso.onmail.example",
+        "a\\ b.c\\.d._domainkey.contoso.onmail.example",
+        "\\255\\000._domainkey.contoso.onmail.example",
+    ] {
+        let parts = ["status: NXDOMAIN", "Flags: qr aa rd;", "ANSWER: 0; AUTHORITY: 1;", SOA];
+        assert_says(&server, &[name, "TXT"], &parts).await;
+    }
+}
+
+#[tokio::test]
+async fn types_that_are_not_there_are_no_data() {
+    let server = served().await;
+    let between = "b._domainkey.contoso.onmail.example";
+    for (name, kind) in [(KEY, "A"), (KEY, "CNAME"), (KEY, "TYPE65280"), (APEX, "DS"), (between, "TXT")] {
+        let parts = ["status: NOERROR", "Flags: qr aa rd;", "ANSWER: 0; AUTHORITY: 1;", SOA];
+        assert_says(&server, &[name, kind], &parts).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_refused() {
+    let server = served().await;
+    let other = ["status: REFUSED", "Flags: qr rd;", "ANSWER: 0; AUTHORITY: 0;"];
+    for args in [
+        &["contoso.onmail.example", "TXT"][..],
+        &[".", "NS"],
+        &["version.bind", "TXT", "-c", "CH"],
+        &[KEY, "TXT", "-c", "CH"],
+    ] {
+        assert_says(&server, args, &other).await;
+    }
+    for kind in ["AXFR", "IXFR=1"] {
+        assert_says(&server, &[APEX, kind], &["error 'REFUSED'"]).await;
+    }
+    assert_says(&server, &[APEX, "NOTIFY"], &["opcode: NOTIFY; status: NOTIMPL"]).await;
+}
+
+#[tokio::test]
+async fn a_key_too_long_for_udp_comes_over_tcp() {
+    let server = served().await;
+    let whole = rsa_4096();
+    let cut = ["Flags: qr aa tc rd;", "ANSWER: 0; AUTHORITY: 0;", "(UDP)"];
+    for size in ["+noedns", "+bufsize=512", "+bufsize=700"] {
+        assert_says(&server, &[LONG, "TXT", size, "+ignore"], &cut).await;
+        let text = assert_says(&server, &[LONG, "TXT", size], &["(TCP)", "truncated reply"]).await;
+        assert!(text.replace("\" \"", "").contains(&format!("\"{whole}\"")), "{text}");
+    }
+    assert_says(&server, &[LONG, "TXT", "+bufsize=4096"], &["Flags: qr aa rd;", "ANSWER: 1;", "(UDP)"]).await;
+}
+
+#[tokio::test]
+async fn edns_is_answered_in_kind() {
+    let server = served().await;
+    let ours = "Version: 0; flags: ; UDP size: 1232 B; ext-rcode: NOERROR";
+    assert_says(&server, &[KEY, "TXT", "+edns=0"], &[ours, "ANSWER: 1;"]).await;
+    assert_says(&server, &[KEY, "TXT", "+dnssec"], &[&ours.replace("flags: ;", "flags: do;")]).await;
+    for option in ["+ednsopt=65001:c0ffee", "+cookie", "+nsid", "+subnet=192.0.2.0/24"] {
+        assert_says(&server, &[KEY, "TXT", option], &[ours, "ANSWER: 1;"]).await;
+    }
+    let badvers = ["status: BADVERS", "Version: 0;", "ext-rcode: BADVERS", "ANSWER: 0;"];
+    assert_says(&server, &[KEY, "TXT", "+edns=1"], &badvers).await;
+}
+
+#[tokio::test]
+async fn any_gets_a_small_answer() {
+    let server = served().await;
+    for name in [KEY, LONG, APEX] {
+        let parts = ["ANSWER: 1;", "IN HINFO \"RFC8482\" \"\"", "(UDP)"];
+        assert_says(&server, &[name, "ANY", "+notcp"], &parts).await;
+    }
+}
+
+#[tokio::test]
+async fn the_case_of_the_question_comes_back() {
+    let server = served().await;
+    let mixed = "SeLeCtOr1-CoNtOsO-cOm._DoMaInKeY.contoso.ONMAIL.example";
+    let parts = [&format!(";; {mixed}. IN TXT"), &format!("{mixed}. 300 IN TXT \"{VALUE}\"")];
+    assert_says(&server, &[mixed, "TXT"], &parts.map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn a_resolver_finds_keys_through_a_tenants_cname() -> common::Outcome {
+    let (server, tree) = (served().await, DnsTree::start().await?);
+    tree.add_zone("contoso.com", 1).await?;
+    tree.delegate(APEX, "ns1.provider.example", server.address.ip()).await?;
+    for (selector, target, text) in [("selector1", KEY, VALUE), ("selector2", LONG, &rsa_4096())] {
+        let name = format!("{selector}._domainkey.contoso.com");
+        tree.add_record(&name, 3600, "CNAME", &format!("{target}.")).await?;
+        let answer = tree.lookup(&name, "TXT").await?;
+        assert_eq!((answer.code.as_str(), answer.data("TXT")), ("NOERROR", vec![text]), "{answer}");
+    }
+    let missing = tree.lookup(&format!("x.{APEX}"), "TXT").await?;
+    assert_eq!((missing.code.as_str(), missing.authority[0].kind.as_str()), ("NXDOMAIN", "SOA"));
+    assert!(missing.authority[0].ttl <= 60, "{:?}", missing.authority);
+    assert_eq!(tree.lookup(&format!("b.{APEX}"), "TXT").await?.code, "NOERROR");
+    Ok(())
+}
