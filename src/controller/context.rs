@@ -57,6 +57,8 @@ pub struct Context {
     pub client: Client,
     /// The namespace of the record sets.
     pub namespace: String,
+    /// The namespaces in which key Secrets may be; any where `None`.
+    pub secret_namespaces: Option<BTreeSet<String>>,
     /// Where time comes from.
     pub clock: Box<dyn Clock>,
     /// All providers.
@@ -109,6 +111,7 @@ impl Context {
         Self {
             recorder: Recorder::new(client.clone(), reporter),
             namespace: options.namespace.clone(),
+            secret_namespaces: options.secret_namespaces.as_ref().map(|n| n.iter().cloned().collect()),
             client,
             clock,
             providers,
@@ -181,10 +184,13 @@ impl Context {
         Some((looker, verification))
     }
 
-    /// The namespaces that providers keep keys in.
+    /// The namespaces in which keys of a tenant may be: its own and those that providers name, as far as the
+    /// operator may look there.
     #[must_use]
-    pub fn key_namespaces(&self) -> BTreeSet<String> {
-        self.providers.state().iter().filter_map(|p| p.spec.key_namespace.clone()).collect()
+    pub fn key_namespaces(&self, tenant: &str) -> BTreeSet<String> {
+        let named = self.providers.state().into_iter().filter_map(|p| p.spec.key_namespace.clone());
+        let may = |name: &String| self.secret_namespaces.as_ref().is_none_or(|may| may.contains(name));
+        named.chain([tenant.to_owned()]).filter(may).collect()
     }
 
     /// Notes that a DkimDomain wants a domain, so that it hears when the claim is let go.

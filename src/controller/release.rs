@@ -57,10 +57,8 @@ pub async fn finalize(ctx: &Context, domain: &DkimDomain, owner: &Owner) -> Resu
     }
     if let Ok(name) = DomainName::parse(&domain.spec.domain) {
         // A status that was wiped must not leave the keys behind.
-        for namespace in
-            [owner.namespace.as_str()].into_iter().chain(ctx.key_namespaces().iter().map(String::as_str))
-        {
-            delete_secret(ctx, namespace, &format!("dkim-{name}"), owner).await?;
+        for namespace in ctx.key_namespaces(&owner.namespace) {
+            delete_secret(ctx, &namespace, &format!("dkim-{name}"), owner).await?;
         }
         let set =
             ctx.record_sets().get_opt(name.as_str()).await.map_err(Error::api("reading the record set"))?;
