@@ -13,6 +13,7 @@ use kube::api::{Api, PostParams};
 use super::Context;
 use super::claim;
 use super::error::Error;
+use super::memory::{Version, version};
 use super::observe::Custodian;
 use super::secret::{self, Owner, Stored};
 use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER};
@@ -30,6 +31,12 @@ pub struct Applied {
     pub keyring: Keyring,
     /// What was changed just now.
     pub changes: Vec<Change>,
+    /// When the next published record ends.
+    pub next_end: Option<Timestamp>,
+    /// The version of the record set.
+    pub record_set: Version,
+    /// The version of the key Secret.
+    pub secret: Version,
 }
 
 /// Applies a decision.
@@ -64,10 +71,16 @@ pub async fn apply(
         }
     }
     forget_lost(&mut stored);
-    write_secret(ctx, order, owner, custodian, &stored).await?;
+    let secret = write_secret(ctx, order, owner, custodian, &stored).await?;
     let spec = record_spec(&record_set, &stored.keyring, order, None, now);
-    claim::save(ctx, &record_set, spec).await?;
-    Ok(Applied { keyring: stored.keyring, changes: decision.changes.clone() })
+    let record_set = claim::save(ctx, &record_set, spec).await?;
+    Ok(Applied {
+        keyring: stored.keyring,
+        changes: decision.changes.clone(),
+        next_end: publication::next_end(&record_set.spec.records, now),
+        record_set: version(&record_set.metadata),
+        secret,
+    })
 }
 
 /// A key that stands in no phase any more leaves memory and Secret.
@@ -122,12 +135,12 @@ async fn write_secret(
     owner: &Owner,
     custodian: &Custodian,
     stored: &Stored,
-) -> Result<(), Error> {
+) -> Result<Version, Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &order.secret_namespace);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     let mut wanted = secret::write(stored, order, owner)?;
     let result = match &custodian.there {
-        Some(there) if secret::same(there, &wanted) => Ok(()),
+        Some(there) if secret::same(there, &wanted) => Ok(version(&there.metadata)),
         Some(there) => {
             wanted.metadata.resource_version = there.resource_version();
             // What others put on the object stays.
@@ -137,10 +150,15 @@ async fn write_secret(
             for (key, value) in there.labels() {
                 wanted.labels_mut().entry(key.clone()).or_insert_with(|| value.clone());
             }
-            api.replace(&order.secret_name, &params, &wanted).await.map(|mut s| secret::wipe(&mut s))
+            api.replace(&order.secret_name, &params, &wanted).await.map(wiped)
         }
-        None => api.create(&params, &wanted).await.map(|mut s| secret::wipe(&mut s)),
+        None => api.create(&params, &wanted).await.map(wiped),
     };
     secret::wipe(&mut wanted);
     result.map_err(Error::api("writing the key Secret"))
+}
+
+fn wiped(mut secret: Secret) -> Version {
+    secret::wipe(&mut secret);
+    version(&secret.metadata)
 }

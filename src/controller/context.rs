@@ -17,7 +17,8 @@ use tokio::sync::Semaphore;
 
 use super::Guarded;
 use super::error::Class;
-use crate::api::{ClaimRef, DkimProvider, DkimRecordSet, Verification};
+use super::memory::{Memory, Surroundings, version};
+use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
 use crate::lookup::{Looker, Lookout, LookupConfig};
 use crate::model::acceptance::Order;
 use crate::model::name::DomainName;
@@ -77,6 +78,8 @@ pub struct Context {
     pub backoff: Backoff,
     /// Publishes Events.
     pub recorder: Recorder,
+    /// What reconciles were made from.
+    pub memory: Memory,
     /// Counters.
     pub metrics: Metrics,
     lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
@@ -121,6 +124,7 @@ impl Context {
             lookout,
             keygen: Semaphore::new(options.key_threads.max(1)),
             backoff: Backoff::default(),
+            memory: Memory::default(),
             metrics: Metrics::default(),
             lookers: Mutex::default(),
             contenders: Mutex::default(),
@@ -144,6 +148,17 @@ impl Context {
     #[must_use]
     pub fn cached_namespace(&self, name: &str) -> Option<ObjectMeta> {
         self.namespaces.get(&ObjectRef::new(name)).map(|n| n.metadata.clone())
+    }
+
+    /// What surrounds a DkimDomain now.
+    #[must_use]
+    pub fn surroundings(&self, domain: &DkimDomain, key: &ObjectRef<Guarded>) -> Surroundings {
+        let namespace = domain.metadata.namespace.as_deref().and_then(|name| self.cached_namespace(name));
+        Surroundings {
+            namespace: namespace.as_ref().and_then(version),
+            providers: self.memory.providers(),
+            looked: self.lookout.latest(key).map(|observation| observation.at),
+        }
     }
 
     /// Whether the watch knows the very DkimDomain behind a claim.
@@ -212,6 +227,7 @@ impl Context {
     pub fn forget(&self, key: &ObjectRef<Guarded>) {
         self.lookout.forget(key);
         self.backoff.forget(key);
+        self.memory.forget(key);
         let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
         self.contenders.lock().retain(|_, set| {
             set.remove(&who);

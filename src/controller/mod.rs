@@ -4,6 +4,7 @@ mod apply;
 mod claim;
 mod context;
 mod error;
+mod memory;
 mod observe;
 mod provider;
 mod release;
@@ -18,6 +19,7 @@ pub use watches::run;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
@@ -26,10 +28,11 @@ use crate::api::{DkimDomain, Reason};
 use crate::lookup::Pace;
 use crate::model::acceptance::Order;
 use crate::model::keyring::Keyring;
-use crate::model::rotation::{self, Decision};
+use crate::model::rotation;
 use crate::model::{publication, status};
 
 use claim::Claim;
+use memory::{Versions, version};
 use observe::Custodian;
 use secret::Stored;
 
@@ -38,6 +41,8 @@ pub type Guarded = DeserializeGuard<DkimDomain>;
 
 /// Pause before a refused object is looked at again, if nothing about it changes before.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
+/// Longest wait of a new domain for the first look at DNS.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Pause before an object at rest is reconciled again.
 const RESYNC: Duration = Duration::from_secs(600);
 
@@ -75,6 +80,12 @@ async fn reconcile_domain(
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };
     ctx.contend(&order.domain, key);
+    let surroundings = ctx.surroundings(domain, key);
+    let set_seen = ctx.cached_record_set(order.domain.as_str()).and_then(|set| version(&set.metadata));
+    let domain_seen = version(&domain.metadata);
+    if let Some(rest) = ctx.memory.at_rest(key, domain_seen, set_seen, surroundings, ctx.clock.now()) {
+        return Ok(Action::requeue(rest));
+    }
     if release::hold(ctx, domain).await? {
         // The object has changed under our hands; its own event brings it back.
         return Ok(Action::requeue(Duration::from_secs(1)));
@@ -87,6 +98,10 @@ async fn reconcile_domain(
             return report::refuse(ctx, domain, &refusal).await;
         }
     };
+    if taken_now && record_set.spec.records.is_empty() && watch_dns(ctx, key, &order, None).is_none() {
+        // What the first look finds comes in a moment, and spares a second round of writes.
+        return Ok(Action::requeue(FIRST_LOOK));
+    }
     let mut custodian = match observe::custodian(ctx, &order).await? {
         Ok(custodian) => custodian,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
@@ -96,6 +111,11 @@ async fn reconcile_domain(
         return report::tell_of_loss(ctx, domain, &order).await;
     }
     let now = ctx.clock.now();
+    let before = Versions {
+        domain: domain_seen,
+        record_set: version(&record_set.metadata),
+        secret: custodian.there.as_ref().and_then(|secret| version(&secret.metadata)),
+    };
     let stored = custodian.stored.take().unwrap_or_else(|| {
         let drain = order.policy.drain_time();
         let records = &record_set.spec.records;
@@ -103,7 +123,7 @@ async fn reconcile_domain(
             publication::recover(&order.domain, &order.selectors, records, &order.placement, drain, now);
         Stored { keyring, keys: Default::default() }
     });
-    let observation = watch_dns(ctx, key, &order, &stored.keyring);
+    let observation = watch_dns(ctx, key, &order, Some(&stored.keyring));
     let evidence = observation.as_ref().map(|o| observe::evidence(o, &order, &stored.keyring));
     let decision =
         rotation::decide(&stored.keyring, &order.policy, evidence.as_ref(), &stored.custody(), now);
@@ -118,7 +138,7 @@ async fn reconcile_domain(
     if decision.look {
         ctx.lookout.wake(key);
     }
-    let observation = watch_dns(ctx, key, &order, &applied.keyring);
+    let observation = watch_dns(ctx, key, &order, Some(&applied.keyring));
     let facts = status::Facts {
         order: &order,
         keyring: &applied.keyring,
@@ -127,8 +147,20 @@ async fn reconcile_domain(
         keys_lost: report::still_lost(domain, &applied.keyring),
         now,
     };
-    report::report(ctx, domain, &facts, &applied.changes).await?;
-    Ok(next(ctx, &decision))
+    let written = report::report(ctx, domain, &facts, &applied.changes).await?;
+    let wake = [decision.wake, applied.next_end].into_iter().flatten().min();
+    let rest = rest(ctx, wake);
+    if !decision.look {
+        let after = Versions {
+            domain: written.or(domain_seen),
+            record_set: applied.record_set,
+            secret: applied.secret,
+        };
+        // DNS is taken as of the beginning: what was seen since has not been decided upon.
+        let until = ctx.clock.now().saturating_add(rest).unwrap_or(Timestamp::MIN);
+        ctx.memory.remember(key, before, after, surroundings, until);
+    }
+    Ok(Action::requeue(rest))
 }
 
 fn wipe(custodian: Custodian) {
@@ -142,10 +174,11 @@ fn watch_dns(
     ctx: &Context,
     key: &ObjectRef<Guarded>,
     order: &Order,
-    keyring: &Keyring,
+    keyring: Option<&Keyring>,
 ) -> Option<Arc<crate::model::sighting::Observation>> {
     let (looker, verification) = ctx.looker(&order.provider)?;
-    let pace = if at_rest(order, keyring) { verification.interval } else { verification.pending_interval };
+    let rest = keyring.is_some_and(|keyring| at_rest(order, keyring));
+    let pace = if rest { verification.interval } else { verification.pending_interval };
     let every = Duration::try_from(pace.0).unwrap_or(RESYNC);
     ctx.lookout.watch(key.clone(), order.question.clone(), Pace { every }, looker);
     ctx.lookout.latest(key)
@@ -161,17 +194,14 @@ fn at_rest(order: &Order, keyring: &Keyring) -> bool {
     keys && links && (keyring.mode == Mode::Domain) == order.policy.enabled
 }
 
-fn next(ctx: &Context, decision: &Decision) -> Action {
-    if !decision.changes.is_empty() {
-        // What was changed may let the next step follow at once.
-        return Action::requeue(Duration::from_millis(20));
-    }
+/// For how long nothing is to be done if nothing changes.
+fn rest(ctx: &Context, wake: Option<Timestamp>) -> Duration {
     let resync = ctx.spread(RESYNC);
-    let wake = decision.wake.map(|at| {
+    let wake = wake.map(|at| {
         let wait = at.duration_since(ctx.clock.now());
         Duration::try_from(wait).unwrap_or_default() + Duration::from_millis(5)
     });
-    Action::requeue(wake.map_or(resync, |wake| wake.min(resync)))
+    wake.map_or(resync, |wake| wake.min(resync))
 }
 
 /// What to do after an error.

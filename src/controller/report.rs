@@ -7,6 +7,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 
 use super::error::Error;
+use super::memory::{Version, version};
 use super::{Context, REFUSED_AGAIN, may_be_lifted};
 use crate::api::{ConditionType, DkimDomain, DkimDomainStatus, EventReason, FIELD_MANAGER, Reason};
 use crate::model::acceptance::{Order, Refusal};
@@ -22,8 +23,8 @@ use crate::model::status;
 pub async fn refuse(ctx: &Context, domain: &DkimDomain, refusal: &Refusal) -> Result<Action, Error> {
     let wanted =
         status::refused(refusal, domain.status.as_ref(), domain.metadata.generation, ctx.clock.now());
-    if save(ctx, domain, wanted).await? {
-        tell(ctx, domain, EventType::Warning, EventReason::Refused, &refusal.message).await;
+    if save(ctx, domain, wanted).await?.is_some() {
+        tell(ctx, domain, EventType::Warning, EventReason::Refused, "", &refusal.message).await;
     }
     let pause = if may_be_lifted(refusal.reason) { REFUSED_AGAIN / 4 } else { REFUSED_AGAIN * 10 };
     Ok(Action::requeue(ctx.spread(pause)))
@@ -37,8 +38,8 @@ pub async fn tell_of_loss(ctx: &Context, domain: &DkimDomain, order: &Order) -> 
     let wanted =
         status::keys_lost(order, domain.status.as_ref(), domain.metadata.generation, ctx.clock.now());
     let message = wanted.conditions.first().map(|c| c.message.clone()).unwrap_or_default();
-    if save(ctx, domain, wanted).await? {
-        tell(ctx, domain, EventType::Warning, EventReason::KeysLost, &message).await;
+    if save(ctx, domain, wanted).await?.is_some() {
+        tell(ctx, domain, EventType::Warning, EventReason::KeysLost, "", &message).await;
     }
     Ok(Action::requeue(std::time::Duration::from_millis(200)))
 }
@@ -67,19 +68,18 @@ pub async fn report(
     domain: &DkimDomain,
     facts: &status::Facts<'_>,
     changes: &[Change],
-) -> Result<(), Error> {
+) -> Result<Version, Error> {
     let before = domain.status.as_ref();
     let wanted = status::of(facts, before, domain.metadata.generation);
     let blocked = newly_blocked(before, &wanted);
-    save(ctx, domain, wanted).await?;
-    for change in changes {
-        let (type_, reason, note) = event(change, facts);
-        tell(ctx, domain, type_, reason, &note).await;
+    let written = save(ctx, domain, wanted).await?;
+    for Told { type_, reason, what, notes } in events(changes, facts) {
+        tell(ctx, domain, type_, reason, &what.join(","), &notes.join("; ")).await;
     }
     if let Some(message) = blocked {
-        tell(ctx, domain, EventType::Warning, EventReason::RotationBlocked, &message).await;
+        tell(ctx, domain, EventType::Warning, EventReason::RotationBlocked, "", &message).await;
     }
-    Ok(())
+    Ok(written)
 }
 
 fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> Option<String> {
@@ -94,7 +94,33 @@ fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> O
     (!same).then_some(message)
 }
 
-fn event(change: &Change, facts: &status::Facts<'_>) -> (EventType, EventReason, String) {
+/// What to tell of changes of one kind.
+#[derive(Debug)]
+struct Told {
+    type_: EventType,
+    reason: EventReason,
+    what: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// One Event for each reason: what happens to both slots at once is told once.
+fn events(changes: &[Change], facts: &status::Facts<'_>) -> Vec<Told> {
+    let mut all: Vec<Told> = Vec::new();
+    for change in changes {
+        let Some((type_, reason, note)) = event(change, facts) else { continue };
+        let what = change.slot().map(|slot| facts.order.selectors[slot].to_string());
+        match all.iter_mut().find(|told| told.reason == reason && told.type_ == type_) {
+            Some(told) => {
+                told.what.extend(what);
+                told.notes.push(note);
+            }
+            None => all.push(Told { type_, reason, what: what.into_iter().collect(), notes: vec![note] }),
+        }
+    }
+    all
+}
+
+fn event(change: &Change, facts: &status::Facts<'_>) -> Option<(EventType, EventReason, String)> {
     use EventType::{Normal, Warning};
     let order = facts.order;
     let selector = |slot: SlotId| &order.selectors[slot];
@@ -102,7 +128,9 @@ fn event(change: &Change, facts: &status::Facts<'_>) -> (EventType, EventReason,
         facts.keyring.slots[slot].phase.key().map(|k| k.fingerprint.to_string()).unwrap_or_default()
     };
     let alias = |slot: SlotId| &order.question.slots[slot].alias;
-    match change {
+    let told = match change {
+        // Nothing has happened: it was not there before, either.
+        Change::LinkMemory { .. } => return None,
         Change::Generate { slot, .. } => (
             Normal,
             EventReason::KeyGenerated,
@@ -151,7 +179,8 @@ fn event(change: &Change, facts: &status::Facts<'_>) -> (EventType, EventReason,
         Change::NoteRequest { at } => {
             (Normal, EventReason::RotationRequested, format!("a rotation is asked for at {at}"))
         }
-    }
+    };
+    Some(told)
 }
 
 fn why(cause: Cause) -> &'static str {
@@ -166,10 +195,10 @@ fn why(cause: Cause) -> &'static str {
     }
 }
 
-/// Writes a status if it differs. Returns whether it did.
-async fn save(ctx: &Context, domain: &DkimDomain, wanted: DkimDomainStatus) -> Result<bool, Error> {
+/// Writes a status if it differs. Returns the version that was written.
+async fn save(ctx: &Context, domain: &DkimDomain, wanted: DkimDomainStatus) -> Result<Version, Error> {
     if domain.status.as_ref() == Some(&wanted) {
-        return Ok(false);
+        return Ok(None);
     }
     let api: Api<DkimDomain> = Api::namespaced(ctx.client.clone(), &domain.namespace().unwrap_or_default());
     let body = serde_json::json!({
@@ -180,19 +209,29 @@ async fn save(ctx: &Context, domain: &DkimDomain, wanted: DkimDomainStatus) -> R
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&domain.name_any(), &params, &Patch::Apply(&body)).await {
-        Ok(_) => Ok(true),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Ok(written) => Ok(version(&written.metadata)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Error::api("writing the status")(error)),
     }
 }
 
 /// Publishes an Event; that it could not be published never fails a reconcile.
-async fn tell(ctx: &Context, domain: &DkimDomain, type_: EventType, reason: EventReason, note: &str) {
+///
+/// `what` names the selectors, if any. It is part of the Event's action because the Events API counts one with the same
+/// reason and action again instead of telling its own note.
+async fn tell(
+    ctx: &Context,
+    domain: &DkimDomain,
+    type_: EventType,
+    reason: EventReason,
+    what: &str,
+    note: &str,
+) {
     let event = Event {
         type_,
         reason: reason.as_str().to_owned(),
         note: Some(note.chars().take(1000).collect()),
-        action: "Reconcile".to_owned(),
+        action: format!("Reconcile {what}").trim_end().to_owned(),
         secondary: None,
     };
     if let Err(error) = ctx.recorder.publish(&event, &domain.object_ref(&())).await {

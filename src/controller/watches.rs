@@ -1,5 +1,6 @@
 //! The watches that feed the reconciles, and the controllers over them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,13 +81,14 @@ pub async fn run(
         feed(
             provider_watch.touched_objects().map_ok({
                 let ctx = ctx.clone();
-                move |provider: DkimProvider| of_provider(&ctx, &provider)
+                let mut known = HashMap::new();
+                move |provider: DkimProvider| of_provider(&ctx, &mut known, &provider)
             }),
             wake.clone(),
             "DkimProviders",
         )
         .boxed(),
-        secrets(client.clone(), &options, wake).boxed(),
+        secrets(client.clone(), &options, &ctx, wake).boxed(),
     ];
     let feeds = futures::future::join_all(feeds);
 
@@ -164,6 +166,7 @@ async fn feed<E: std::fmt::Display>(
 fn secrets(
     client: Client,
     options: &ControllerOptions,
+    ctx: &Arc<Context>,
     wake: futures::channel::mpsc::UnboundedSender<ObjectRef<Guarded>>,
 ) -> impl Future<Output = ()> + use<> {
     let config = watcher::Config::default().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
@@ -171,10 +174,15 @@ fn secrets(
         None => vec![Api::all(client)],
         Some(list) => list.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect(),
     };
+    let ctx = ctx.clone();
     let watches = apis.into_iter().map(move |api| {
+        let ctx = ctx.clone();
         watcher(api, config.clone()).default_backoff().touched_objects().map_ok(
-            |secret: PartialObjectMeta<Secret>| {
+            move |secret: PartialObjectMeta<Secret>| {
                 let owner = secret.annotations().get(ANNOTATION_OWNER).and_then(|text| parse_owner(text));
+                if let Some(owner) = &owner {
+                    ctx.memory.saw_secret(owner, &secret.metadata);
+                }
                 owner.into_iter().collect::<Vec<_>>()
             },
         )
@@ -193,8 +201,26 @@ fn in_namespace(ctx: &Context, namespace: &str) -> Vec<ObjectRef<Guarded>> {
     there.iter().map(|d| ObjectRef::from_obj(d.as_ref())).collect()
 }
 
-fn of_provider(ctx: &Context, provider: &DkimProvider) -> Vec<ObjectRef<Guarded>> {
+/// The domains that a change of a provider's spec concerns. A change of its status, such as the count of domains,
+/// concerns none.
+fn of_provider(
+    ctx: &Context,
+    known: &mut HashMap<String, (Option<String>, Option<i64>)>,
+    provider: &DkimProvider,
+) -> Vec<ObjectRef<Guarded>> {
     let name = provider.name_any();
+    let there = ctx.providers.get(&ObjectRef::new(&name)).is_some();
+    let news = match there {
+        true => {
+            let now = (provider.uid(), provider.metadata.generation);
+            known.insert(name.clone(), now.clone()) != Some(now)
+        }
+        false => known.remove(&name).is_some(),
+    };
+    if !news {
+        return Vec::new();
+    }
+    ctx.memory.saw_provider();
     let uses = |d: &Guarded| {
         d.0.as_ref().is_ok_and(|d| match &d.spec.provider_ref {
             Some(reference) => reference.name == name,

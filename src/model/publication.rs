@@ -103,6 +103,12 @@ pub fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timesta
     kept
 }
 
+/// When the next of these records ends. A newcomer may be waiting for its name.
+#[must_use]
+pub fn next_end(records: &[PublishedRecord], now: Timestamp) -> Option<Timestamp> {
+    records.iter().filter_map(|r| r.keep_until.as_ref()).map(|until| until.0).filter(|end| *end > now).min()
+}
+
 /// A keyring made anew from what is published, its Secret being gone: names that carry a key which has signed are
 /// occupied until that has drained; the others are free.
 #[must_use]
@@ -149,5 +155,28 @@ fn kind_of(public: &PublicKey) -> KeyKind {
         (Algorithm::Rsa, 251..=450) => KeyKind::Rsa2048,
         (Algorithm::Rsa, 451..=620) => KeyKind::Rsa3072,
         (Algorithm::Rsa, _) => KeyKind::Rsa4096,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    #[test]
+    fn the_next_end_is_the_first_that_is_still_to_come() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let record = |until: Option<i64>| PublishedRecord {
+            selector: "selector1".into(),
+            name: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
+            ttl: 60,
+            value: "v=DKIM1; k=rsa; p=".into(),
+            serial: 1,
+            signed_since: None,
+            keep_until: until.map(|second| Time(at(second))),
+        };
+        let records = [record(None), record(Some(30)), record(Some(20)), record(Some(10))];
+        assert_eq!(next_end(&records, at(10)), Some(at(20)));
+        assert_eq!(next_end(&records, at(30)), None);
     }
 }

@@ -44,6 +44,13 @@ pub enum Change {
         /// Seconds for which resolvers may remember what is there instead.
         older_ttl: u32,
     },
+    /// The CNAME is still not there, and resolvers may remember what is there instead for longer than was known.
+    LinkMemory {
+        /// The slot.
+        slot: SlotId,
+        /// Seconds.
+        older_ttl: u32,
+    },
     /// The key's TXT is seen at every server.
     Seen {
         /// The slot.
@@ -93,6 +100,24 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The slot it is about.
+    #[must_use]
+    pub fn slot(&self) -> Option<SlotId> {
+        match self {
+            Self::LinkUp { slot, .. }
+            | Self::LinkDown { slot, .. }
+            | Self::LinkMemory { slot, .. }
+            | Self::Seen { slot, .. }
+            | Self::Unseen { slot }
+            | Self::Lost { slot, .. }
+            | Self::Activate { slot, .. }
+            | Self::Generate { slot, .. } => Some(*slot),
+            Self::SetMode { .. } | Self::NoteRequest { .. } => None,
+        }
+    }
+}
+
 impl Keyring {
     /// Applies one change at `now`. A change that does not fit the slot's phase alters nothing.
     pub fn apply(&mut self, change: &Change, now: Timestamp) {
@@ -100,6 +125,11 @@ impl Keyring {
             Change::LinkUp { slot, trusted_from } => self.slots[slot].link = Link::Up { trusted_from },
             Change::LinkDown { slot, since, older_ttl } => {
                 self.slots[slot].link = Link::Down { since, older_ttl };
+            }
+            Change::LinkMemory { slot, older_ttl } => {
+                if let Link::Down { since, .. } = self.slots[slot].link {
+                    self.slots[slot].link = Link::Down { since, older_ttl };
+                }
             }
             Change::Seen { slot, settled } => {
                 if let Phase::Generated { key } = self.slots[slot].phase.clone() {

@@ -84,11 +84,10 @@ impl Run<'_> {
                 (LinkSight::Broken { older_ttl }, Link::Up { .. }) => {
                     self.make(Change::LinkDown { slot, since: self.now, older_ttl });
                 }
-                (LinkSight::Broken { older_ttl }, Link::Down { since, older_ttl: remembered })
+                (LinkSight::Broken { older_ttl }, Link::Down { older_ttl: remembered, .. })
                     if older_ttl > remembered =>
                 {
-                    // A longer memory than noted: keep the moment it went, take the longer time.
-                    self.make(Change::LinkDown { slot, since, older_ttl });
+                    self.make(Change::LinkMemory { slot, older_ttl });
                 }
                 _ => {}
             }
