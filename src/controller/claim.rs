@@ -41,15 +41,16 @@ pub async fn ensure(ctx: &Context, order: &Order, owner: &Owner) -> Result<Resul
     let api = ctx.record_sets();
     let name = order.domain.as_str();
     let cached = ctx.cached_record_set(name);
-    let existing = match cached {
-        Some(set) => Some(set),
-        None => api.get_opt(name).await.map_err(Error::api("reading the record set"))?,
-    };
-    let Some(set) = existing else {
-        let set = fresh(ctx, order, owner);
-        let made =
-            api.create(&PostParams::default(), &set).await.map_err(Error::api("claiming the domain"))?;
-        return Ok(Ok(Claim::New(made)));
+    let set = match cached {
+        Some(set) => set,
+        None => match api.create(&PostParams::default(), &fresh(ctx, order, owner)).await {
+            Ok(made) => return Ok(Ok(Claim::New(made))),
+            // The watch is behind.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                api.get(name).await.map_err(Error::api("reading the record set"))?
+            }
+            Err(error) => return Err(Error::api("claiming the domain")(error)),
+        },
     };
     match &set.spec.claim_ref {
         Some(claim) if claim.uid == owner.uid => Ok(Ok(Claim::Held(set))),

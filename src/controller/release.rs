@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 
@@ -103,14 +104,21 @@ async fn delete_secret(ctx: &Context, namespace: &str, name: &str, owner: &Owner
 ///
 /// # Errors
 /// [`Error`] where the API server could not be asked.
-pub async fn sweep(set: Arc<DkimRecordSet>, ctx: Arc<Context>) -> Result<Action, Error> {
+pub async fn sweep(guard: Arc<DeserializeGuard<DkimRecordSet>>, ctx: Arc<Context>) -> Result<Action, Error> {
     const CLAIMED: Duration = Duration::from_secs(600);
+    let set = match &guard.0 {
+        Ok(set) => set,
+        Err(invalid) => {
+            tracing::warn!(name = guard.name_any(), error = %invalid.error, "a DkimRecordSet cannot be read; it is left as it is");
+            return Ok(Action::await_change());
+        }
+    };
     if let Some(claim) = &set.spec.claim_ref {
         if ctx.domain_exists(claim) || claim::holder(&ctx, claim).await?.is_some() {
             return Ok(Action::requeue(ctx.spread(CLAIMED)));
         }
         tracing::info!(domain = set.name_any(), "claimant is gone; records drain");
-        claim::release(&ctx, &set).await?;
+        claim::release(&ctx, set).await?;
         return Ok(Action::await_change());
     }
     let now = ctx.clock.now();
@@ -121,7 +129,7 @@ pub async fn sweep(set: Arc<DkimRecordSet>, ctx: Arc<Context>) -> Result<Action,
             Ok(Action::requeue(wait.min(Duration::from_secs(3600)).max(Duration::from_millis(50))))
         }
         _ => {
-            claim::release(&ctx, &set).await?;
+            claim::release(&ctx, set).await?;
             Ok(Action::await_change())
         }
     }

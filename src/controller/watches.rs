@@ -45,17 +45,19 @@ pub async fn run(
     };
     let ctx = Arc::new(Context::new(client.clone(), &options, clock, stores, lookout));
 
+    // One watch feeds two: what it sees wakes DkimDomains, and goes on to the objects' own controller.
+    let (set_seen, sets_seen) = futures::channel::mpsc::unbounded();
+    let (provider_seen, providers_seen) = futures::channel::mpsc::unbounded();
     let set_api: Api<DeserializeGuard<DkimRecordSet>> = Api::namespaced(client.clone(), &options.namespace);
     let namespace_api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let provider_api: Api<DkimProvider> = Api::all(client.clone());
-    let set_watch =
-        watcher(set_api.clone(), watcher::Config::default()).default_backoff().reflect(record_writer);
+    let set_watch = watcher(set_api, watcher::Config::default()).default_backoff().reflect(record_writer);
     let namespace_watch = watcher(namespace_api, watcher::Config::default())
         .default_backoff()
         .modify(slim)
         .reflect(namespace_writer);
     let provider_watch =
-        watcher(provider_api.clone(), watcher::Config::default()).default_backoff().reflect(provider_writer);
+        watcher(provider_api, watcher::Config::default()).default_backoff().reflect(provider_writer);
 
     // What a watch sees becomes the names of DkimDomains to look at.
     let (wake, woken) = futures::channel::mpsc::unbounded::<ObjectRef<Guarded>>();
@@ -63,7 +65,11 @@ pub async fn run(
         feed(
             set_watch.touched_objects().map_ok({
                 let ctx = ctx.clone();
-                move |guard: DeserializeGuard<DkimRecordSet>| of_record_set(&ctx, &guard)
+                move |guard: DeserializeGuard<DkimRecordSet>| {
+                    let concerned = of_record_set(&ctx, &guard);
+                    let _ = set_seen.unbounded_send(Ok(guard));
+                    concerned
+                }
             }),
             wake.clone(),
             "DkimRecordSets",
@@ -82,7 +88,11 @@ pub async fn run(
             provider_watch.touched_objects().map_ok({
                 let ctx = ctx.clone();
                 let mut known = HashMap::new();
-                move |provider: DkimProvider| of_provider(&ctx, &mut known, &provider)
+                move |provider: DkimProvider| {
+                    let concerned = of_provider(&ctx, &mut known, &provider);
+                    let _ = provider_seen.unbounded_send(Ok(provider));
+                    concerned
+                }
             }),
             wake.clone(),
             "DkimProviders",
@@ -102,15 +112,12 @@ pub async fn run(
         .graceful_shutdown_on(until(stop.clone()))
         .run(reconcile, on_error, ctx.clone())
         .for_each(|_| futures::future::ready(()));
-    let sweeps = Controller::new(
-        Api::<DkimRecordSet>::namespaced(client.clone(), &options.namespace),
-        watcher::Config::default(),
-    )
-    .with_config(Config::default().concurrency(4))
-    .graceful_shutdown_on(until(stop.clone()))
-    .run(release::sweep, retry, ctx.clone())
-    .for_each(|_| futures::future::ready(()));
-    let counts = Controller::new(provider_api, watcher::Config::default())
+    let sweeps = Controller::for_stream(sets_seen, record_sets.clone())
+        .with_config(Config::default().concurrency(4))
+        .graceful_shutdown_on(until(stop.clone()))
+        .run(release::sweep, retry, ctx.clone())
+        .for_each(|_| futures::future::ready(()));
+    let counts = Controller::for_stream(providers_seen, providers.clone())
         .with_config(Config::default().concurrency(1))
         .graceful_shutdown_on(until(stop.clone()))
         .run(provider::reconcile, retry, ctx.clone())
