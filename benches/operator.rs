@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{World, condition};
+use common::{World, condition, conditions};
 use dkim_operator::api::{ConditionType, DkimDomain};
 use dkim_operator::model::key::{KeyKind, PrivateKey};
 use dkim_testbed::Usage;
@@ -24,6 +24,7 @@ use kube::{Client, ResourceExt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 /// Domains to onboard; each has two keys.
 const DOMAINS: usize = 200;
@@ -96,12 +97,12 @@ async fn onboard(world: &World, namespace: &str, raw: f64) {
     let before = processors(world).await;
     let begin = Instant::now();
     for number in 0..DOMAINS {
-        let manifest =
-            world.domain(namespace, &name(number), json!({ "providerRef": { "name": "ordinary" } }));
+        let mut manifest = world.domain(namespace, &name(number), json!({}));
+        manifest["spec"] = json!({ "domain": name(number), "providerRef": { "name": "ordinary" } });
         let manifest = serde_json::from_value(manifest).expect("a manifest");
         api.create(&PostParams::default(), &manifest).await.expect("created");
     }
-    tokio::time::timeout(Duration::from_secs(180), done).await.expect("in time").expect("watched");
+    in_time(world, namespace, done).await;
     let took = begin.elapsed();
     for ((name, after), (_, before)) in processors(world).await.iter().zip(before) {
         let each = (*after - before).as_secs_f64() * 1e3 / DOMAINS as f64;
@@ -168,7 +169,7 @@ async fn time_to_enabled(world: &World, namespace: &str) {
         world.create(namespace, &format!("e{number}.bench.example"), json!({})).await;
     }
     let ready = tokio::spawn(when(world.client(), namespace.to_owned(), DOMAINS / 4, signs));
-    tokio::time::timeout(Duration::from_secs(60), ready).await.expect("in time").expect("watched");
+    in_time(world, namespace, ready).await;
     let all = world.domains(namespace).list(&ListParams::default()).await.expect("the domains");
     let watch = tokio::spawn(when(world.client(), namespace.to_owned(), all.items.len(), enabled));
     let mut published = HashMap::new();
@@ -180,8 +181,7 @@ async fn time_to_enabled(world: &World, namespace: &str) {
         }
         published.insert(domain.name_any(), Instant::now());
     }
-    let enabled =
-        tokio::time::timeout(Duration::from_secs(60), watch).await.expect("in time").expect("watched");
+    let enabled = in_time(world, namespace, watch).await;
     let took = |(name, at): (&String, &Instant)| enabled[name].duration_since(*at).as_secs_f64();
     let mut seconds: Vec<f64> = published.iter().map(took).collect();
     seconds.sort_by(f64::total_cmp);
@@ -195,6 +195,17 @@ fn signs(domain: &DkimDomain) -> bool {
 
 fn enabled(domain: &DkimDomain) -> bool {
     condition(domain, ConditionType::Enabled).is_some_and(|(status, ..)| status == "True")
+}
+
+/// The result of a watch; panics with what the domains hang on where it does not come.
+async fn in_time<T>(world: &World, namespace: &str, watch: JoinHandle<T>) -> T {
+    const BOUND: Duration = Duration::from_secs(120);
+    if let Ok(result) = tokio::time::timeout(BOUND, watch).await {
+        return result.expect("watched");
+    }
+    let all = world.domains(namespace).list(&ListParams::default()).await.expect("the domains");
+    let said: Vec<String> = all.iter().take(3).map(conditions).collect();
+    panic!("not within {BOUND:?}: {said:#?}");
 }
 
 /// When each of `count` domains became so.

@@ -41,7 +41,7 @@ pub type Guarded = DeserializeGuard<DkimDomain>;
 
 /// Pause before a refused object is looked at again, if nothing about it changes before.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
-/// Longest wait of a new domain for the first look at DNS.
+/// Longest wait of a new domain's first status for the first look at DNS.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 /// Pause before an object at rest is reconciled again.
 const RESYNC: Duration = Duration::from_secs(600);
@@ -98,10 +98,6 @@ async fn reconcile_domain(
             return report::refuse(ctx, domain, &refusal).await;
         }
     };
-    if taken_now && record_set.spec.records.is_empty() && watch_dns(ctx, key, &order, None).is_none() {
-        // What the first look finds comes in a moment, and spares a second round of writes.
-        return Ok(Action::requeue(FIRST_LOOK));
-    }
     let mut custodian = match observe::custodian(ctx, &order).await? {
         Ok(custodian) => custodian,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
@@ -123,7 +119,9 @@ async fn reconcile_domain(
             publication::recover(&order.domain, &order.selectors, records, &order.placement, drain, now);
         Stored { keyring, keys: Default::default() }
     });
-    let observation = watch_dns(ctx, key, &order, Some(&stored.keyring));
+    // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
+    let published = !record_set.spec.records.is_empty();
+    let observation = if published { watch_dns(ctx, key, &order, &stored.keyring) } else { None };
     let evidence = observation.as_ref().map(|o| observe::evidence(o, &order, &stored.keyring));
     let decision =
         rotation::decide(&stored.keyring, &order.policy, evidence.as_ref(), &stored.custody(), now);
@@ -138,7 +136,7 @@ async fn reconcile_domain(
     if decision.look {
         ctx.lookout.wake(key);
     }
-    let observation = watch_dns(ctx, key, &order, Some(&applied.keyring));
+    let observation = watch_dns(ctx, key, &order, &applied.keyring);
     let facts = status::Facts {
         order: &order,
         keyring: &applied.keyring,
@@ -147,7 +145,12 @@ async fn reconcile_domain(
         keys_lost: report::still_lost(domain, &applied.keyring),
         now,
     };
-    let written = report::report(ctx, domain, &facts, &applied.changes).await?;
+    report::tell_changes(ctx, domain, &facts, &applied.changes).await;
+    if domain.status.is_none() && observation.is_none() && !applied.changes.is_empty() {
+        // The first look is under way; status need not be written twice in a moment.
+        return Ok(Action::requeue(FIRST_LOOK));
+    }
+    let written = report::report(ctx, domain, &facts).await?;
     let wake = [decision.wake, applied.next_end].into_iter().flatten().min();
     let rest = rest(ctx, wake);
     if !decision.look {
@@ -174,11 +177,10 @@ fn watch_dns(
     ctx: &Context,
     key: &ObjectRef<Guarded>,
     order: &Order,
-    keyring: Option<&Keyring>,
+    keyring: &Keyring,
 ) -> Option<Arc<crate::model::sighting::Observation>> {
     let (looker, verification) = ctx.looker(&order.provider)?;
-    let rest = keyring.is_some_and(|keyring| at_rest(order, keyring));
-    let pace = if rest { verification.interval } else { verification.pending_interval };
+    let pace = if at_rest(order, keyring) { verification.interval } else { verification.pending_interval };
     let every = Duration::try_from(pace.0).unwrap_or(RESYNC);
     ctx.lookout.watch(key.clone(), order.question.clone(), Pace { every }, looker);
     ctx.lookout.latest(key)

@@ -63,23 +63,22 @@ pub fn still_lost(domain: &DkimDomain, keyring: &Keyring) -> bool {
 ///
 /// # Errors
 /// [`Error`] where the API server could not be asked.
-pub async fn report(
-    ctx: &Context,
-    domain: &DkimDomain,
-    facts: &status::Facts<'_>,
-    changes: &[Change],
-) -> Result<Version, Error> {
+pub async fn report(ctx: &Context, domain: &DkimDomain, facts: &status::Facts<'_>) -> Result<Version, Error> {
     let before = domain.status.as_ref();
     let wanted = status::of(facts, before, domain.metadata.generation);
     let blocked = newly_blocked(before, &wanted);
     let written = save(ctx, domain, wanted).await?;
-    for Told { type_, reason, what, notes } in events(changes, facts) {
-        tell(ctx, domain, type_, reason, &what.join(","), &notes.join("; ")).await;
-    }
     if let Some(message) = blocked {
         tell(ctx, domain, EventType::Warning, EventReason::RotationBlocked, "", &message).await;
     }
     Ok(written)
+}
+
+/// Tells of changes.
+pub async fn tell_changes(ctx: &Context, domain: &DkimDomain, facts: &status::Facts<'_>, changes: &[Change]) {
+    for Told { type_, reason, what, notes } in events(changes, facts) {
+        tell(ctx, domain, type_, reason, &what.join(","), &notes.join("; ")).await;
+    }
 }
 
 fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> Option<String> {

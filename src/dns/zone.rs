@@ -36,7 +36,8 @@ pub struct Text {
 pub struct Apex {
     /// The NS records.
     pub name_servers: BTreeSet<DnsName>,
-    /// The SOA minimum: the greatest that any of its sets asks for, since controllers wait for it.
+    /// The SOA minimum: the least that any of its sets asks for. Each set's controller waits as long as its own set
+    /// says before a new key signs, so a greater one would let resolvers remember for longer than some wait.
     pub negative_ttl: u32,
 }
 
@@ -102,8 +103,9 @@ impl Snapshot {
                 complaints.push(format!("{}: zone.apex {} is no name", set.name, set.spec.zone.apex));
                 continue;
             };
-            let apex = zones.entry(name).or_default();
-            apex.negative_ttl = apex.negative_ttl.max(u32::try_from(set.spec.zone.negative_ttl).unwrap_or(0));
+            let negative_ttl = u32::try_from(set.spec.zone.negative_ttl).unwrap_or(0);
+            let apex = zones.entry(name).or_insert_with(|| Apex { negative_ttl, ..Apex::default() });
+            apex.negative_ttl = apex.negative_ttl.min(negative_ttl);
             for server in &set.spec.zone.name_servers {
                 match DnsName::new(server) {
                     Ok(server) => _ = apex.name_servers.insert(server),
@@ -297,17 +299,17 @@ mod tests {
     }
 
     #[test]
-    fn the_older_set_keeps_a_name_and_the_longest_negative_ttl_counts() {
+    fn the_older_set_keeps_a_name_and_the_shortest_negative_ttl_counts() {
         let (mut old, mut new) =
             (set("old.com", APEX, &[(KEY, "old")]), set("new.com", APEX, &[(KEY, "new")]));
         new.created = old.created + jiff::SignedDuration::from_secs(1);
-        (old.spec.zone.negative_ttl, new.spec.zone.negative_ttl) = (-5, 300);
+        (old.spec.zone.negative_ttl, new.spec.zone.negative_ttl) = (60, 300);
         for order in [[&old, &new], [&new, &old]] {
             let (snapshot, complaints) = Snapshot::build(order, 1);
             assert_eq!(complaints.len(), 1);
             assert!(complaints[0].starts_with("new.com: "), "{complaints:?}");
             let Found::Text { text, apex, .. } = snapshot.find(&name(KEY)) else { panic!() };
-            assert_eq!((text.text.as_str(), apex.negative_ttl), ("old", 300));
+            assert_eq!((text.text.as_str(), apex.negative_ttl), ("old", 60));
         }
     }
 }
