@@ -8,6 +8,7 @@ pub mod cli;
 pub mod controller;
 pub mod crds;
 pub mod dns;
+pub mod listen;
 pub mod lookup;
 pub mod model;
 pub mod probes;

@@ -119,7 +119,17 @@ enum Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_new(&cli.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Each malformed packet that reaches the DNS server would be a line.
+    let filter = match EnvFilter::try_new(format!("hickory_proto=error,{}", cli.log)) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!(
+                "error: --log: \"{}\" cannot be used: {error}. Write a level such as info, or TARGET=LEVEL",
+                cli.log
+            );
+            return ExitCode::from(2);
+        }
+    };
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match cli.log_format {
         LogFormat::Text => logs.with_ansi(false).init(),

@@ -9,6 +9,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::sync::watch;
 
+use crate::listen::listen;
+
 /// Serves the probes until the process ends.
 ///
 /// # Errors
@@ -22,7 +24,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state((waits_for, ready));
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let listener = listen(address, tokio::net::TcpListener::bind).await?;
     axum::serve(listener, router).await
 }
 

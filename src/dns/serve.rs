@@ -16,6 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::answer::{Transport, answer};
 use super::zone::Snapshot;
+use crate::listen;
 
 /// Most TCP connections at a time, over all addresses.
 const MAX_CONNECTIONS: usize = 1024;
@@ -42,16 +43,12 @@ pub struct Bound {
 pub async fn bind(listen: &[SocketAddr]) -> io::Result<Bound> {
     let (mut udp, mut tcp) = (Vec::new(), Vec::new());
     for address in listen {
-        let listener = TcpListener::bind(address).await.map_err(|e| with(*address, &e))?;
+        let listener = listen::listen(*address, TcpListener::bind).await?;
         let same = listener.local_addr()?;
-        udp.push(UdpSocket::bind(same).await.map_err(|e| with(same, &e))?);
+        udp.push(listen::listen(same, UdpSocket::bind).await?);
         tcp.push(listener);
     }
     Ok(Bound { udp, tcp })
-}
-
-fn with(address: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("listening on {address}: {error}"))
 }
 
 impl Bound {
