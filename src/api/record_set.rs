@@ -52,6 +52,49 @@ pub struct DkimRecordSetSpec {
     /// The records, slot by slot.
     #[serde(default)]
     pub records: Vec<PublishedRecord>,
+    /// Records under other names, from before a move to another GUID or provider: still in use, or draining.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerPlacement>,
+}
+
+/// Records under names that the domain had before, or has until its CNAMEs have moved.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct FormerPlacement {
+    /// The DkimProvider's name.
+    pub provider: String,
+    /// The label that stands for the domain in these names.
+    pub guid: String,
+    /// The zone the records are in.
+    pub zone: ZoneSpec,
+    /// The records.
+    pub records: Vec<PublishedRecord>,
+}
+
+/// Records that are published at one place: what a publisher works through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed<'a> {
+    /// The DkimProvider's name.
+    pub provider: &'a str,
+    /// The label that stands for the domain in these names.
+    pub guid: &'a str,
+    /// The zone the records are in.
+    pub zone: &'a ZoneSpec,
+    /// The records.
+    pub records: &'a [PublishedRecord],
+}
+
+impl DkimRecordSetSpec {
+    /// Every place at which records of this domain are to be published: the present one first, then former ones.
+    pub fn placements(&self) -> impl Iterator<Item = Placed<'_>> {
+        let Self { provider, guid, zone, records, former, claim_ref: _, drain_seconds: _ } = self;
+        let present = Placed { provider, guid, zone, records };
+        std::iter::once(present).chain(former.iter().map(|f| Placed {
+            provider: &f.provider,
+            guid: &f.guid,
+            zone: &f.zone,
+            records: &f.records,
+        }))
+    }
 }
 
 /// Who holds a domain.

@@ -106,6 +106,7 @@ fn record_spec(
         guid: order.placement.guid.to_string(),
         zone: order.zone.clone(),
         drain_seconds: drain.as_secs(),
+        former: set.spec.former.clone(),
         records: publication::publish(&set.spec.records, keyring, &order.placement, armed, drain, now),
     }
 }

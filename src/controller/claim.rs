@@ -122,6 +122,7 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
             guid: order.placement.guid.to_string(),
             zone: order.zone.clone(),
             drain_seconds: order.policy.drain_time().as_secs(),
+            former: Vec::new(),
             records: Vec::new(),
         },
     );

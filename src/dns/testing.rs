@@ -29,6 +29,7 @@ pub fn set(name: &str, apex: &str, records: &[(&str, &str)]) -> Set {
             negative_ttl: 60,
         },
         drain_seconds: 60,
+        former: Vec::new(),
         records: (1..).zip(records).map(record).collect(),
     };
     Set { name: name.to_owned(), created: Timestamp::UNIX_EPOCH, spec }

@@ -110,7 +110,7 @@ impl Guid {
 /// Bytes left for the GUID in a label that begins with the longer selector and a dash. Never more than beside
 /// the default selectors, so that the GUID does not depend on shorter ones.
 fn room(selectors: [&Selector; 2]) -> usize {
-    let longest = selectors.iter().map(|s| s.as_str().len()).max().unwrap_or(0);
+    let longest = selectors.iter().map(|s| s.width()).max().unwrap_or(0);
     MAX_LABEL - 1 - longest.max("selector1".len())
 }
 

@@ -114,9 +114,12 @@ pub fn zone_file_txt(text: &str) -> String {
 }
 
 /// `SELECTOR-GUID`: the selector of default signing, and the first label of the provider's name.
+///
+/// Dashes of the selector are doubled, so that the first dash that stands alone ends it: no two pairs of selector and
+/// GUID share a label (`a-b` of `c.com` is not `a` of `b.c.com`).
 #[must_use]
 pub fn provider_selector(selector: &Selector, guid: &Guid) -> String {
-    format!("{selector}-{guid}")
+    format!("{}-{guid}", selector.as_str().replace('-', "--"))
 }
 
 /// `SELECTOR-GUID._domainkey.INITIAL-DOMAIN`: what the tenant's CNAME points at and where the TXT lives.
@@ -134,7 +137,9 @@ pub fn provider_name(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::guid::GuidStyle;
     use crate::model::key::{KeyKind, PrivateKey};
+    use crate::model::name::DomainName;
     use getrandom::SysRng;
     use proptest::prelude::*;
 
@@ -171,6 +176,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_two_pairs_of_selector_and_domain_share_a_label(
+            one in "[ab]{1,2}(-[ab]{1,2}){0,2}", two in "[ab]{1,2}(-[ab]{1,2}){0,2}",
+            this in "([ab](-[ab])?\\.){1,3}b", that in "([ab](-[ab])?\\.){1,3}b",
+        ) {
+            let label = |selector: &str, domain: &str| {
+                let selector = Selector::parse(selector).unwrap();
+                let domain = DomainName::parse(domain).unwrap();
+                let guid = Guid::derive(&domain, &GuidStyle::Readable, [&selector, &selector]);
+                provider_selector(&selector, &guid)
+            };
+            if (&one, &this) != (&two, &that) {
+                prop_assert_ne!(label(&one, &this), label(&two, &that));
+            }
+        }
+
         #[test]
         fn parsing_never_panics(text in "\\PC{0,200}") {
             let _ = KeyRecord::parse(&text);

@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest selector taken. RFC 6376 would allow more, but the provider's label is `SELECTOR-GUID` and has 63
-/// bytes for both.
+/// Longest selector taken, each hyphen counted twice. RFC 6376 would allow more, but the provider's label is
+/// `SELECTOR-GUID`, hyphens of the selector doubled, and has 63 bytes for both.
 pub const MAX_SELECTOR: usize = 30;
 
 /// Why a text is not a usable selector.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is no usable selector: 1 to {MAX_SELECTOR} lower-case letters, digits and inner hyphens, such as selector1"
+    "\"{0}\" is no usable selector: 1 to {MAX_SELECTOR} lower-case letters, digits and inner hyphens (a hyphen counts twice), such as selector1"
 )]
 pub struct SelectorError(String);
 
@@ -29,11 +29,17 @@ impl Selector {
         let folded = text.to_ascii_lowercase();
         let ldh = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let fits = !folded.is_empty()
-            && folded.len() <= MAX_SELECTOR
+            && width(&folded) <= MAX_SELECTOR
             && folded.bytes().all(ldh)
             && !folded.starts_with('-')
             && !folded.ends_with('-');
         if fits { Ok(Self(folded)) } else { Err(SelectorError(text.chars().take(64).collect())) }
+    }
+
+    /// Bytes that it takes in the provider's label.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        width(&self.0)
     }
 
     /// The selector as text.
@@ -41,6 +47,10 @@ impl Selector {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn width(text: &str) -> usize {
+    text.len() + text.matches('-').count()
 }
 
 impl fmt::Display for Selector {
@@ -136,10 +146,10 @@ mod tests {
 
     #[test]
     fn takes_usual_selectors_and_refuses_odd_ones() {
-        for good in ["selector1", "s1", "K1", "mail-2026"] {
+        for good in ["selector1", "s1", "K1", "mail-2026", &"a".repeat(30)] {
             assert!(Selector::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "-a", "a-", "a.b", "a_b", "sélecteur", &"a".repeat(31)] {
+        for bad in ["", "-a", "a-", "a.b", "a_b", "sélecteur", &"a".repeat(31), &"a-".repeat(11)] {
             assert!(Selector::parse(bad).is_err(), "{bad}");
         }
     }
