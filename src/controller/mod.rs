@@ -122,7 +122,7 @@ async fn reconcile_domain(
     // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
     let published = !record_set.spec.records.is_empty();
     let observation = if published { watch_dns(ctx, key, &order, &stored.keyring) } else { None };
-    let evidence = observation.as_ref().map(|o| observe::evidence(o, &order, &stored.keyring));
+    let evidence = observation.as_ref().map(|o| rotation::Evidence::of(o, &order.question, &stored.keyring));
     let decision =
         rotation::decide(&stored.keyring, &order.policy, evidence.as_ref(), &stored.custody(), now);
     let applied = match apply::apply(ctx, &order, &owner, &record_set, &custodian, stored, &decision).await {

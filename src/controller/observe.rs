@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
 use kube::api::Api;
@@ -12,11 +11,6 @@ use super::error::Error;
 use super::secret::{self, Found, Stored};
 use crate::api::{DkimDomain, DkimProvider, Reason};
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
-use crate::model::diagnosis::{self, KeyEvidence, LinkEvidence};
-use crate::model::keyring::Keyring;
-use crate::model::rotation::{Evidence, KeySight, LinkSight, SlotEvidence};
-use crate::model::selector::PerSlot;
-use crate::model::sighting::Observation;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
 ///
@@ -125,32 +119,4 @@ pub fn forbidden(namespace: &str) -> Refusal {
             "the operator may not read and write Secrets in namespace {namespace}; add it to controller.secretNamespaces of the chart, or set spec.keyNamespace of the DkimProvider to a namespace that is in it"
         ),
     }
-}
-
-/// Turns the answers of DNS into what they prove of this keyring.
-#[must_use]
-pub fn evidence(observation: &Observation, order: &Order, keyring: &Keyring) -> Evidence {
-    let at: Timestamp = observation.at;
-    let slots = PerSlot::from_fn(|slot| {
-        let sighting = &observation.slots[slot];
-        let link = match diagnosis::link_evidence(&order.question.slots[slot], sighting) {
-            LinkEvidence::Verified { older_answers_ttl } => {
-                LinkSight::Verified { older_ttl: older_answers_ttl }
-            }
-            LinkEvidence::Broken { older_answers_ttl, .. } => {
-                LinkSight::Broken { older_ttl: older_answers_ttl }
-            }
-            LinkEvidence::Partial | LinkEvidence::Unknown { .. } => LinkSight::Unclear,
-        };
-        let key = match keyring.slots[slot].phase.key() {
-            None => KeySight::Unclear,
-            Some(key) => match diagnosis::key_evidence(&sighting.target_txt, &key.fingerprint) {
-                KeyEvidence::Matches => KeySight::Matches,
-                KeyEvidence::Differs { .. } | KeyEvidence::Absent => KeySight::Contradicted,
-                KeyEvidence::Partial | KeyEvidence::Unknown { .. } => KeySight::Unclear,
-            },
-        };
-        SlotEvidence { link, key }
-    });
-    Evidence { at, slots }
 }

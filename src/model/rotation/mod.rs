@@ -6,6 +6,7 @@
 
 mod change;
 mod decide;
+mod evidence;
 #[cfg(test)]
 mod tests;
 
