@@ -9,6 +9,9 @@ packages=(
   knot              # authoritative DNS: the root and the tenants' zones
   knot-dnsutils     # kdig
   unbound           # recursive DNS
+  bind9             # authoritative DNS of another make: other faults, other answers
+  pdns-server       # PowerDNS: serves what others refuse to load
+  pdns-backend-bind # PowerDNS's zones from files
   python3-dkim      # verifies signatures (dkimpy)
   python3-nacl      # lets dkimpy verify Ed25519
   python3-dnspython # used by dkimpy

@@ -238,9 +238,12 @@ fn differs(before: &Observation, after: &Observation) -> bool {
             (&a.alias, &b.alias),
             (&a.alias_txt, &b.alias_txt),
             (&a.doubled, &b.doubled),
+            (&a.without_underscore, &b.without_underscore),
+            (&a.beside, &b.beside),
             (&a.target_txt, &b.target_txt),
+            (&a.domain_absent, &b.domain_absent),
         ];
-        lists.into_iter().any(|(a, b)| plain(a) != plain(b))
+        a.chain != b.chain || lists.into_iter().any(|(a, b)| plain(a) != plain(b))
     })
 }
 
@@ -249,7 +252,9 @@ fn plain(answers: &[ServerAnswer]) -> Vec<ServerAnswer> {
         let mut answer = answer.clone();
         if answer.role == ServerRole::Recursive {
             match &mut answer.outcome {
-                Outcome::Cname { ttl, .. } | Outcome::Txt { ttl, .. } => *ttl = 0,
+                Outcome::Cname { ttl, .. } | Outcome::OddCname { ttl, .. } | Outcome::Txt { ttl, .. } => {
+                    *ttl = 0
+                }
                 Outcome::NoData { negative_ttl } | Outcome::NxDomain { negative_ttl } => *negative_ttl = 0,
                 Outcome::Failed(_) => {}
             }

@@ -34,20 +34,84 @@ pub struct Observation {
     pub slots: PerSlot<SlotSighting>,
 }
 
-/// The answers for one slot. An empty list means that nobody could be asked.
+/// The answers for one slot. An empty list means that nobody could be asked, or that nobody needed to be.
+///
+/// Where the zone's own servers answer, what resolvers say stands beside it: resolvers are asked only for what
+/// every one of those servers has.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SlotSighting {
-    /// To the CNAME question at the alias, CNAMEs not followed.
+    /// What is at the alias by way of a CNAME, CNAMEs not followed.
     pub alias: Vec<ServerAnswer>,
-    /// To the TXT question at the alias; asked only where there is no CNAME (tells a TXT published in its place
-    /// and a flattened CNAME).
+    /// What is at the alias itself by way of a TXT: published in the CNAME's place or beside it, or flattened.
     pub alias_txt: Vec<ServerAnswer>,
-    /// To the CNAME question at `ALIAS.DOMAIN` (the zone appended twice); asked only where the alias is not there.
+    /// To the CNAME question at `ALIAS.ZONE` (the zone appended twice); asked only where the alias is not there.
     pub doubled: Vec<ServerAnswer>,
+    /// To the CNAME question at the alias without its underscore, `selector1.domainkey.contoso.com`; asked only
+    /// where the alias is not there.
+    pub without_underscore: Vec<ServerAnswer>,
+    /// To the same question at a name beside the alias that nobody can have published; asked only where something
+    /// wrong is at the alias.
+    pub beside: Vec<ServerAnswer>,
+    /// Where a CNAME that points elsewhere leads.
+    pub chain: Chain,
     /// To the TXT question at the target.
     pub target_txt: Vec<ServerAnswer>,
+    /// What resolvers say of DNSSEC on the way from the alias, or where that is not there from the target, to the
+    /// TXT.
+    pub validation: Vec<Validation>,
+    /// The zone the alias is in, where it was found.
+    pub zone: Option<DnsName>,
+    /// Answers of the zone above that the domain itself is not there.
+    pub domain_absent: Vec<ServerAnswer>,
     /// For how many seconds resolvers remember that a name of the tenant's zone is not there, where it is known.
     pub negative_ttl: Option<u32>,
+    /// Within how many seconds the next look follows, where one does.
+    pub again: Option<u32>,
+}
+
+/// What follows behind the first target of a CNAME that does not point where it should.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chain {
+    /// The targets one after the other, the first left out.
+    pub hops: Vec<DnsName>,
+    /// How it ends.
+    pub end: ChainEnd,
+}
+
+/// How a chain of CNAMEs ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChainEnd {
+    /// It was not followed, or could not be.
+    #[default]
+    Unknown,
+    /// At a name without a CNAME.
+    Ends,
+    /// At the right target.
+    Right,
+    /// It comes back to where it was.
+    Loop,
+    /// It is longer than resolvers follow.
+    TooLong,
+}
+
+/// What one resolver says of DNSSEC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validation {
+    /// The resolver.
+    pub resolver: SocketAddr,
+    /// What it says.
+    pub security: Security,
+}
+
+/// What DNSSEC says of an answer (RFC 4035 §4.3), as far as a resolver tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Validated: the resolver set the AD bit.
+    Secure,
+    /// Not validated: the zone is not signed, or the resolver does not validate.
+    Unproven,
+    /// Validation fails: no answer, but one with the CD bit set.
+    Bogus,
 }
 
 /// One server's answer.
@@ -79,6 +143,13 @@ pub enum Outcome {
     Cname {
         /// Where it points.
         target: DnsName,
+        /// Seconds.
+        ttl: u32,
+    },
+    /// There is a CNAME whose target is no name that anybody could have meant, such as one in quotes.
+    OddCname {
+        /// The target as the server has it, in presentation form.
+        target: String,
         /// Seconds.
         ttl: u32,
     },
@@ -118,6 +189,15 @@ pub enum Failure {
     /// Listed as authoritative, but is not.
     #[error("is not authoritative for the zone (lame delegation)")]
     Lame,
+    /// Without an answer, and with one where validation is left out (the CD bit, RFC 4035 §3.2.2).
+    #[error("says that DNSSEC validation fails (bogus)")]
+    Bogus,
+    /// Its address is in a network that is not public, and that is not allowed.
+    #[error("has an address that is not public, so it is not asked")]
+    PrivateAddress,
+    /// The look had no time or no questions left.
+    #[error("was not asked, because the look took too long already")]
+    GivenUp,
     /// Not to be understood.
     #[error("sent an answer that is malformed")]
     Malformed,

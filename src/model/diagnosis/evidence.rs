@@ -2,7 +2,7 @@
 
 use crate::model::key::KeyFingerprint;
 use crate::model::record::KeyRecord;
-use crate::model::sighting::{Outcome, ServerAnswer, ServerRole, SlotQuestion, SlotSighting};
+use crate::model::sighting::{Failure, Outcome, ServerAnswer, ServerRole, SlotQuestion, SlotSighting};
 
 /// Longest time that resolvers remember a negative answer: RFC 2308 §5 advises one to three hours, and BIND's
 /// `max-ncache-ttl` is three.
@@ -83,23 +83,98 @@ pub(super) fn server(answer: &ServerAnswer) -> String {
     }
 }
 
-/// Whether no CNAME is visible at the alias and yet the very TXT of the target answers there: a DNS host that
-/// flattens CNAMEs.
-pub(super) fn is_flattened(sighting: &SlotSighting) -> bool {
-    let texts = |answers: &[ServerAnswer]| -> Option<Vec<String>> {
-        let heard = heard(answers);
-        let mut all = heard.iter().map(|a| match &a.outcome {
-            Outcome::Txt { texts, .. } => Some(texts.clone()),
-            _ => None,
-        });
-        let first = all.next()??;
-        all.all(|other| other.as_ref() == Some(&first)).then_some(first)
+/// Whether a resolver says that DNSSEC validation fails: receivers that validate find nothing then.
+pub(super) fn bogus(answers: &[ServerAnswer]) -> Option<&ServerAnswer> {
+    answers.iter().find(|a| a.outcome == Outcome::Failed(Failure::Bogus))
+}
+
+/// A DNS host that answers with a copy of the target's TXT where it should show the CNAME ("flattening").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flattening {
+    /// It does not.
+    No,
+    /// The copy is the same everywhere and is remembered no longer than the original.
+    Follows {
+        /// Seconds.
+        ttl: u32,
+    },
+    /// The copy may be remembered longer than the original, so a new key would come too late through it.
+    Lags {
+        /// Of the copy, in seconds.
+        copy: u32,
+        /// Of the original, in seconds.
+        original: u32,
+    },
+    /// Only resolvers were heard, who do not tell the TTLs that count.
+    Hearsay,
+}
+
+pub(super) fn flattening(sighting: &SlotSighting) -> Flattening {
+    // One text everywhere, with the longest and the shortest TTL; and whether resolvers have said it.
+    let text = |answers: &[ServerAnswer]| -> Option<(Vec<String>, u32, u32, bool)> {
+        let mut common: Option<(Vec<String>, u32, u32, bool)> = None;
+        for answer in heard(answers) {
+            let Outcome::Txt { texts, ttl } = &answer.outcome else { return None };
+            let hearsay = answer.role == ServerRole::Recursive;
+            common = match common {
+                None => Some((texts.clone(), *ttl, *ttl, hearsay)),
+                Some((same, most, least, _)) if same == *texts => {
+                    Some((same, most.max(*ttl), least.min(*ttl), hearsay))
+                }
+                Some(_) => return None,
+            };
+        }
+        common
     };
-    let no_cname = !heard(&sighting.alias).is_empty()
-        && heard(&sighting.alias).iter().all(|a| matches!(a.outcome, Outcome::NoData { .. }));
-    no_cname
-        && texts(&sighting.alias_txt).is_some()
-        && texts(&sighting.alias_txt) == texts(&sighting.target_txt)
+    let alias = heard(&sighting.alias);
+    let no_cname = !alias.is_empty() && alias.iter().all(|a| matches!(a.outcome, Outcome::NoData { .. }));
+    match (text(&sighting.alias_txt), text(&sighting.target_txt)) {
+        (Some((copy, _, _, hearsay)), Some((original, _, _, also)))
+            if no_cname && copy == original && (hearsay || also) =>
+        {
+            Flattening::Hearsay
+        }
+        (Some((copy, longest, ..)), Some((original, _, shortest, _))) if no_cname && copy == original => {
+            if longest <= shortest {
+                Flattening::Follows { ttl: longest }
+            } else {
+                Flattening::Lags { copy: longest, original: shortest }
+            }
+        }
+        _ => Flattening::No,
+    }
+}
+
+/// A server of the zone that answers with a TXT of its own beside the CNAME (RFC 1034 §3.6.2 forbids both).
+pub(super) fn txt_beside(sighting: &SlotSighting) -> Option<&ServerAnswer> {
+    heard(&sighting.alias_txt).into_iter().find(|a| matches!(a.outcome, Outcome::Txt { .. }))
+}
+
+/// Resolvers that still answer as it was before, though the zone's own servers have it.
+pub(super) fn stale<'a>(question: &SlotQuestion, sighting: &'a SlotSighting) -> Vec<&'a ServerAnswer> {
+    let behind = |a: &&ServerAnswer| {
+        a.role == ServerRole::Recursive
+            && match &a.outcome {
+                Outcome::Cname { target, .. } => *target != question.target,
+                Outcome::Failed(_) => false,
+                _ => true,
+            }
+    };
+    let own = heard(&sighting.alias).first().is_some_and(|a| a.role == ServerRole::Authoritative);
+    if own { sighting.alias.iter().filter(behind).collect() } else { Vec::new() }
+}
+
+/// For how long the answer may be remembered, as far as anybody does.
+pub(super) fn memory(outcome: &Outcome) -> u32 {
+    match outcome {
+        Outcome::Cname { ttl, .. } | Outcome::OddCname { ttl, .. } | Outcome::Txt { ttl, .. } => {
+            (*ttl).min(MAX_POSITIVE)
+        }
+        Outcome::NoData { negative_ttl } | Outcome::NxDomain { negative_ttl } => {
+            (*negative_ttl).min(MAX_NEGATIVE)
+        }
+        Outcome::Failed(_) => 0,
+    }
 }
 
 /// What the answers for one slot prove of its CNAME.
@@ -109,24 +184,40 @@ pub fn link_evidence(question: &SlotQuestion, sighting: &SlotSighting) -> LinkEv
     if heard.is_empty() {
         return LinkEvidence::Unknown { why: silence(&sighting.alias) };
     }
+    let negative = sighting.negative_ttl.unwrap_or(MAX_NEGATIVE).min(MAX_NEGATIVE);
     let right =
         |a: &&ServerAnswer| matches!(&a.outcome, Outcome::Cname { target, .. } if *target == question.target);
     let good = heard.iter().copied().filter(|a| right(a)).count();
-    if good == heard.len() || is_flattened(sighting) {
-        let older = sighting.negative_ttl.unwrap_or(MAX_NEGATIVE).min(MAX_NEGATIVE);
-        return LinkEvidence::Verified { older_answers_ttl: older };
-    }
     if good > 0 {
-        return LinkEvidence::Partial;
-    }
-    let memory = heard.iter().map(|a| match &a.outcome {
-        Outcome::Cname { ttl, .. } | Outcome::Txt { ttl, .. } => (*ttl).min(MAX_POSITIVE),
-        Outcome::NoData { negative_ttl } | Outcome::NxDomain { negative_ttl } => {
-            (*negative_ttl).max(sighting.negative_ttl.unwrap_or(0)).min(MAX_NEGATIVE)
+        if let Some(bogus) = bogus(&sighting.alias) {
+            return LinkEvidence::Unknown { why: format!("{} {}", server(bogus), Failure::Bogus) };
         }
-        Outcome::Failed(_) => 0,
+        // Which of the two a receiver gets is not known.
+        if good < heard.len() || txt_beside(sighting).is_some() {
+            return LinkEvidence::Partial;
+        }
+        let remembered = stale(question, sighting).into_iter().map(|a| memory(&a.outcome)).max().unwrap_or(0);
+        return LinkEvidence::Verified { older_answers_ttl: negative.max(remembered) };
+    }
+    match flattening(sighting) {
+        Flattening::Follows { ttl } => {
+            return LinkEvidence::Verified { older_answers_ttl: negative.max(ttl.min(MAX_POSITIVE)) };
+        }
+        Flattening::Lags { .. } | Flattening::Hearsay => {
+            return LinkEvidence::Unknown {
+                why: "the DNS host shows a copy of the key instead of the CNAME, and how long that is remembered is not known to be short enough".to_owned(),
+            };
+        }
+        Flattening::No => {}
+    }
+    let others = heard.iter().map(|a| match &a.outcome {
+        negative @ (Outcome::NoData { .. } | Outcome::NxDomain { .. }) => {
+            memory(negative).max(sighting.negative_ttl.unwrap_or(0).min(MAX_NEGATIVE))
+        }
+        other => memory(other),
     });
-    LinkEvidence::Broken { older_answers_ttl: memory.max().unwrap_or(0) }
+    let copies = sighting.alias_txt.iter().map(|a| memory(&a.outcome));
+    LinkEvidence::Broken { older_answers_ttl: others.chain(copies).max().unwrap_or(0) }
 }
 
 /// What the answers at the target prove of a key.
@@ -135,6 +226,9 @@ pub fn key_evidence(answers: &[ServerAnswer], expected: &KeyFingerprint) -> KeyE
     let heard = heard(answers);
     if heard.is_empty() {
         return KeyEvidence::Unknown { why: silence(answers) };
+    }
+    if let Some(bogus) = bogus(answers) {
+        return KeyEvidence::Unknown { why: format!("{} {}", server(bogus), Failure::Bogus) };
     }
     let (mut right, mut absent, mut found) = (0, 0, Vec::new());
     for answer in &heard {

@@ -2,6 +2,7 @@
 
 mod evidence;
 mod keys;
+mod target;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -12,7 +13,7 @@ pub use evidence::{KeyEvidence, LinkEvidence, key_evidence, link_evidence};
 pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;
 
-/// What DNS says of a record that a tenant must publish.
+/// What DNS says of a record that a tenant must publish. `docs/diagnosis.md` tells people what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RecordState {
     /// Not looked at yet.
@@ -21,6 +22,8 @@ pub enum RecordState {
     Verified,
     /// No CNAME visible, but the right TXT answers: it works.
     Flattened,
+    /// There, but a resolver still remembers that it was not.
+    StaleNegativeCache,
     /// Not there.
     Missing,
     /// The domain itself is not there.
@@ -33,27 +36,68 @@ pub enum RecordState {
     DoubledZone,
     /// The zone was appended to its target: the final dot is missing.
     RelativeTarget,
-    /// The underscore of `_domainkey` is missing in its target.
+    /// The underscore of `_domainkey` is missing, in its name or in its target.
     UnderscoreDropped,
     /// Dashes and dots of its target are mixed up.
     DashInsteadOfDot,
+    /// The quotes around its target are part of it.
+    QuotedTarget,
     /// There is a TXT in its place.
     TxtInsteadOfCname,
+    /// There is a TXT beside it.
+    CnameAndTxt,
+    /// What is there comes from a wildcard.
+    Wildcard,
+    /// The CNAMEs behind it lead in a circle.
+    CnameLoop,
+    /// More CNAMEs follow behind it than resolvers follow.
+    ChainTooLong,
     /// Servers disagree.
     PartlyPropagated,
     /// The servers named by the delegation do not serve the zone.
     LameDelegation,
+    /// DNSSEC validation fails.
+    DnssecBogus,
     /// No server answered in time.
     Timeout,
     /// Servers failed.
     ServFail,
     /// Servers refused.
     Refused,
-    /// No server could be reached.
+    /// No server could be reached, or might be asked.
     Unreachable,
 }
 
 impl RecordState {
+    /// All of them.
+    pub const ALL: [Self; 25] = [
+        Self::Pending,
+        Self::Verified,
+        Self::Flattened,
+        Self::StaleNegativeCache,
+        Self::Missing,
+        Self::NxDomain,
+        Self::WrongTarget,
+        Self::SwappedSelectors,
+        Self::DoubledZone,
+        Self::RelativeTarget,
+        Self::UnderscoreDropped,
+        Self::DashInsteadOfDot,
+        Self::QuotedTarget,
+        Self::TxtInsteadOfCname,
+        Self::CnameAndTxt,
+        Self::Wildcard,
+        Self::CnameLoop,
+        Self::ChainTooLong,
+        Self::PartlyPropagated,
+        Self::LameDelegation,
+        Self::DnssecBogus,
+        Self::Timeout,
+        Self::ServFail,
+        Self::Refused,
+        Self::Unreachable,
+    ];
+
     /// The word as it stands in status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -61,6 +105,7 @@ impl RecordState {
             Self::Pending => "Pending",
             Self::Verified => "Verified",
             Self::Flattened => "Flattened",
+            Self::StaleNegativeCache => "StaleNegativeCache",
             Self::Missing => "Missing",
             Self::NxDomain => "NxDomain",
             Self::WrongTarget => "WrongTarget",
@@ -69,9 +114,15 @@ impl RecordState {
             Self::RelativeTarget => "RelativeTarget",
             Self::UnderscoreDropped => "UnderscoreDropped",
             Self::DashInsteadOfDot => "DashInsteadOfDot",
+            Self::QuotedTarget => "QuotedTarget",
             Self::TxtInsteadOfCname => "TxtInsteadOfCname",
+            Self::CnameAndTxt => "CnameAndTxt",
+            Self::Wildcard => "Wildcard",
+            Self::CnameLoop => "CnameLoop",
+            Self::ChainTooLong => "ChainTooLong",
             Self::PartlyPropagated => "PartlyPropagated",
             Self::LameDelegation => "LameDelegation",
+            Self::DnssecBogus => "DnssecBogus",
             Self::Timeout => "Timeout",
             Self::ServFail => "ServFail",
             Self::Refused => "Refused",
@@ -86,6 +137,7 @@ impl RecordState {
             self,
             Self::Pending
                 | Self::LameDelegation
+                | Self::DnssecBogus
                 | Self::Timeout
                 | Self::ServFail
                 | Self::Refused
