@@ -162,6 +162,17 @@ pub struct RotationRequest {
     #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) > duration('0s')").message("rotation.interval must be greater than zero, such as 4320h"))]
     pub interval: HumanDuration,
 
+    /// Roll keys by a cron schedule instead of the interval: minute, hour, day of month, month, day of week, in UTC,
+    /// such as "0 3 1 */6 *": at 03:00 on the first of January and July.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub schedule: Option<String>,
+
+    /// Each domain is rolled up to this long after its time, always by the same part of it, so that not all are
+    /// rolled at once. A twentieth of the time between rotations where left out, an hour at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<HumanDuration>,
+
     /// How long a key that has signed stays published after its last use, such as 96h (the default).
     #[serde(default = "default_drain")]
     pub drain: HumanDuration,
@@ -173,6 +184,12 @@ pub struct RotationRequest {
     /// Rotate once, at this time or as soon after it as the next key is ready. kubectl dkim rotate sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_at: Option<Time>,
+
+    /// Every key made up to this time is in the wrong hands: the next key takes over at once, whatever else is set,
+    /// the old one is published as revoked, and if the next one is as old it goes as soon as there is another. Mail
+    /// under way that was signed with them no longer verifies. kubectl dkim rotate --compromised sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compromised_at: Option<Time>,
 }
 
 fn default_interval() -> HumanDuration {
@@ -185,7 +202,15 @@ fn default_drain() -> HumanDuration {
 
 impl Default for RotationRequest {
     fn default() -> Self {
-        Self { interval: default_interval(), drain: default_drain(), paused: false, rotate_at: None }
+        Self {
+            interval: default_interval(),
+            schedule: None,
+            jitter: None,
+            drain: default_drain(),
+            paused: false,
+            rotate_at: None,
+            compromised_at: None,
+        }
     }
 }
 
@@ -310,7 +335,7 @@ pub struct SigningStatus {
 pub struct KeyStatus {
     /// The slot's selector.
     pub selector: String,
-    /// Empty, Generated, Published, Active or Draining.
+    /// Empty, Generated, Published, Active, Draining or Revoked.
     pub phase: String,
     /// SHA-256 of the public key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -327,7 +352,7 @@ pub struct KeyStatus {
     /// When it was first seen in DNS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<Time>,
-    /// While draining: until when it stays published.
+    /// While it drains or is revoked: until when its name says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drains_until: Option<Time>,
 }
@@ -344,7 +369,7 @@ pub struct RotationStatus {
     /// The next switch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Time>,
-    /// Idle, Due, Draining or Preparing.
+    /// Idle, Due, Draining, Revoking or Preparing.
     pub phase: String,
     /// Why a rotation that is due has not happened, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]

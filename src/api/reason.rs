@@ -116,6 +116,10 @@ closed_list! {
         Idle,
         /// The key before the present one drains.
         Draining,
+        /// The key before the present one is published as revoked.
+        Revoking,
+        /// A signer that is alive has not taken up the present key yet.
+        SignerBehind,
         /// The next key is being published.
         PreparingNext,
         /// spec.rotation.paused is true.
@@ -134,10 +138,18 @@ closed_list! {
     EventReason {
         /// A key was made.
         KeyGenerated,
+        /// A key that the user brought was taken in.
+        KeyImported,
         /// A key was seen in DNS at every server.
         KeyPublished,
         /// A key began to sign.
         KeyActivated,
+        /// A key signs no more because it is no longer wanted.
+        KeyRetired,
+        /// A signer still uses a key that it should have left.
+        SignerBehind,
+        /// The last such signer has moved on.
+        SignersMoved,
         /// A private key was lost.
         KeysLost,
         /// A CNAME appeared.

@@ -19,7 +19,7 @@ use super::secret::{self, Owner, Stored};
 use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER};
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey};
-use crate::model::keyring::{KeyInfo, Keyring};
+use crate::model::keyring::{KeyInfo, Keyring, Phase};
 use crate::model::publication;
 use crate::model::rotation::{Change, Decision};
 use crate::model::selector::SlotId;
@@ -83,10 +83,10 @@ pub async fn apply(
     })
 }
 
-/// A key that stands in no phase any more leaves memory and Secret.
+/// A key that stands in no phase any more, or is revoked, leaves memory and Secret.
 fn forget_lost(stored: &mut Stored) {
     for slot in SlotId::ALL {
-        if stored.keyring.slots[slot].phase.key().is_none() {
+        if matches!(stored.keyring.slots[slot].phase, Phase::Empty | Phase::Revoked { .. }) {
             stored.keys[slot] = None;
         }
     }
@@ -127,7 +127,7 @@ async fn make_key(
     .await
     .map_err(|_| Error::Worker)??;
     let fingerprint = public.fingerprint()?;
-    Ok((key, KeyInfo { serial: last_serial + 1, kind, public, fingerprint, created: now }))
+    Ok((key, KeyInfo { serial: last_serial + 1, kind, public, fingerprint, created: now, imported: false }))
 }
 
 async fn write_secret(

@@ -29,6 +29,7 @@ use crate::lookup::Pace;
 use crate::model::acceptance::Order;
 use crate::model::keyring::Keyring;
 use crate::model::rotation;
+use crate::model::selector::PerSlot;
 use crate::model::{publication, status};
 
 use claim::Claim;
@@ -123,8 +124,12 @@ async fn reconcile_domain(
     let published = !record_set.spec.records.is_empty();
     let observation = if published { watch_dns(ctx, key, &order, &stored.keyring) } else { None };
     let evidence = observation.as_ref().map(|o| rotation::Evidence::of(o, &order.question, &stored.keyring));
-    let decision =
-        rotation::decide(&stored.keyring, &order.policy, evidence.as_ref(), &stored.custody(), now);
+    let observed = rotation::Observed {
+        evidence: evidence.as_ref(),
+        custody: stored.custody(),
+        in_use: PerSlot::default(),
+    };
+    let decision = rotation::decide(&stored.keyring, &order.policy, &observed, now);
     let applied = match apply::apply(ctx, &order, &owner, &record_set, &custodian, stored, &decision).await {
         Err(error) if error.is_forbidden() => {
             let refusal = observe::forbidden(&order.secret_namespace);

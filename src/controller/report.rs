@@ -129,7 +129,38 @@ fn event(change: &Change, facts: &status::Facts<'_>) -> Option<(EventType, Event
     let alias = |slot: SlotId| &order.question.slots[slot].alias;
     let told = match change {
         // Nothing has happened: it was not there before, either.
-        Change::LinkMemory { .. } => return None,
+        Change::LinkMemory { .. } | Change::Clear { .. } => return None,
+        Change::Generate { slot, import: true, .. } => (
+            Normal,
+            EventReason::KeyImported,
+            format!("took in the key {} for {}", fingerprint(*slot), selector(*slot)),
+        ),
+        Change::Hold { slot } => (
+            Warning,
+            EventReason::SignerBehind,
+            format!(
+                "a signer still signs with key {} of {}, which it should have left: the key stays published; look at that signer",
+                fingerprint(*slot),
+                selector(*slot)
+            ),
+        ),
+        Change::Free { slot, .. } => (
+            Normal,
+            EventReason::SignersMoved,
+            format!(
+                "no signer uses key {} of {} any more; it drains from now on",
+                fingerprint(*slot),
+                selector(*slot)
+            ),
+        ),
+        Change::Retire { slot, .. } => (
+            Normal,
+            EventReason::KeyRetired,
+            format!(
+                "{} is no longer wanted and signs no more; what it signed stays verifiable until it has arrived",
+                selector(*slot)
+            ),
+        ),
         Change::Generate { slot, .. } => (
             Normal,
             EventReason::KeyGenerated,
@@ -146,7 +177,10 @@ fn event(change: &Change, facts: &status::Facts<'_>) -> Option<(EventType, Event
             format!("the TXT {} is no longer in DNS as it should be", order.placement.names[*slot]),
         ),
         Change::Activate { slot, cause, .. } => (
-            if matches!(cause, Cause::First | Cause::Schedule | Cause::Request | Cause::NewKind) {
+            if matches!(
+                cause,
+                Cause::First | Cause::Schedule | Cause::Request | Cause::Along | Cause::NewKind
+            ) {
                 Normal
             } else {
                 Warning
@@ -187,6 +221,10 @@ fn why(cause: Cause) -> &'static str {
         Cause::First => "it is the first key",
         Cause::Schedule => "a rotation was due by schedule",
         Cause::Request => "a rotation was asked for",
+        Cause::Along => "the other keys of the domain were rolled",
+        Cause::Compromised => {
+            "the key before is in the wrong hands; it is published as revoked, and what it signed no longer verifies"
+        }
         Cause::NewKind => "the spec asks for another kind of key",
         Cause::LinkLost => "the CNAME of the key before is gone",
         Cause::RecordLost => "the TXT of the key before is gone from DNS",

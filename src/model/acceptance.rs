@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
+use super::cadence::{self, Cadence, Schedule};
 use super::guid::{Guid, GuidStyle};
 use super::key::KeyKind;
 use super::name::{DnsName, DomainName};
@@ -169,7 +172,7 @@ pub fn accept(
         }),
     };
     Ok(Order {
-        policy: policy(spec, provider_name, provider)?,
+        policy: policy(&domain, spec, provider_name, provider)?,
         zone: ZoneSpec {
             apex: apex.to_string(),
             name_servers: provider.publish.name_servers.clone(),
@@ -221,6 +224,7 @@ fn chosen_guid(
 }
 
 fn policy(
+    domain: &DomainName,
     spec: &DkimDomainSpec,
     provider_name: &str,
     provider: &DkimProviderSpec,
@@ -237,12 +241,32 @@ fn policy(
             ),
         ))
     };
-    at_least("interval", spec.rotation.interval, rules.min_interval)?;
-    at_least("drain", spec.rotation.drain, rules.min_drain)?;
+    let rotation = &spec.rotation;
+    let cadence = match &rotation.schedule {
+        None => {
+            at_least("interval", rotation.interval, rules.min_interval)?;
+            Cadence::Every(rotation.interval.0)
+        }
+        Some(text) => {
+            let schedule = Schedule::parse(text)
+                .map_err(|e| Refusal::new(Reason::InvalidSpec, format!("spec.rotation.schedule: {e}")))?;
+            let gap = HumanDuration(schedule.shortest_gap(Timestamp::UNIX_EPOCH));
+            at_least("schedule", gap, rules.min_interval)?;
+            Cadence::At(schedule)
+        }
+    };
+    at_least("drain", rotation.drain, rules.min_drain)?;
+    let jitter = rotation.jitter.map_or_else(|| cadence.usual_jitter(), |jitter| jitter.0);
     Ok(Policy {
         enabled: spec.enabled,
         kind: kind(spec, provider_name, rules.allow_rsa1024)?,
-        interval: spec.rotation.interval.0,
+        offset: cadence::offset(domain, jitter),
+        cadence,
+        compromised_at: rotation.compromised_at.as_ref().map(|t| t.0),
+        along_with: None,
+        retired: false,
+        link_per_key: false,
+        imports: PerSlot::default(),
         drain: spec.rotation.drain.0,
         signer_lag: rules.signer_lag.0,
         paused: spec.rotation.paused,
@@ -344,6 +368,8 @@ mod tests {
             (serde_json::json!({ "key": { "size": 1000 } }), "none of 1024"),
             (serde_json::json!({ "rotation": { "interval": "1h" } }), "shorter than the 24h"),
             (serde_json::json!({ "rotation": { "drain": "1h" } }), "spec.rotation.drain"),
+            (serde_json::json!({ "rotation": { "schedule": "daily" } }), "no cron schedule"),
+            (serde_json::json!({ "rotation": { "schedule": "0 * * * *" } }), "1h is shorter than the 24h"),
             (serde_json::json!({ "guid": "-x" }), "no usable GUID"),
         ];
         for (extra, words) in cases {

@@ -64,8 +64,11 @@ pub struct KeyInfo {
     pub public: PublicKey,
     /// Its fingerprint.
     pub fingerprint: KeyFingerprint,
-    /// When it was made.
+    /// When it was made, or taken in.
     pub created: Timestamp,
+    /// The user brought it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub imported: bool,
 }
 
 /// The life of a key in its slot.
@@ -105,6 +108,19 @@ pub enum Phase {
         since: Timestamp,
         /// Until when it stays published.
         until: Timestamp,
+        /// A signer was found to use it still: it stays, and drains anew from the moment that none does.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        held: bool,
+    },
+    /// It is in the wrong hands: its private half is destroyed, and its name says that it is revoked (an empty `p=`,
+    /// RFC 6376 §3.6.1).
+    Revoked {
+        /// The key.
+        key: KeyInfo,
+        /// Since when it is revoked.
+        since: Timestamp,
+        /// Until when its name says so.
+        until: Timestamp,
     },
 }
 
@@ -117,7 +133,8 @@ impl Phase {
             Self::Generated { key }
             | Self::Published { key, .. }
             | Self::Active { key, .. }
-            | Self::Draining { key, .. } => Some(key),
+            | Self::Draining { key, .. }
+            | Self::Revoked { key, .. } => Some(key),
         }
     }
 
@@ -130,6 +147,7 @@ impl Phase {
             Self::Published { .. } => "Published",
             Self::Active { .. } => "Active",
             Self::Draining { .. } => "Draining",
+            Self::Revoked { .. } => "Revoked",
         }
     }
 }
@@ -164,6 +182,9 @@ pub struct RotationLog {
     pub noted_request: Option<Timestamp>,
     /// A request not yet carried out.
     pub pending_request: Option<Timestamp>,
+    /// Keys that the user brought and that have had their turn: none is taken in twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub imported: Vec<KeyFingerprint>,
 }
 
 impl Keyring {
@@ -204,7 +225,9 @@ impl Keyring {
             let phase = match &slot.phase {
                 Phase::Empty | Phase::Generated { .. } => None,
                 Phase::Published { seen, .. } => Some(*seen),
-                Phase::Active { since, .. } | Phase::Draining { since, .. } => Some(*since),
+                Phase::Active { since, .. }
+                | Phase::Draining { since, .. }
+                | Phase::Revoked { since, .. } => Some(*since),
             };
             let link = match slot.link {
                 Link::Down { since, .. } => Some(since),

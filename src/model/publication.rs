@@ -61,7 +61,9 @@ pub fn publish(
         let Some(key) = state.phase.key() else { continue };
         let before = existing.iter().find(|r| is_record_of(r, key, &placement.names[slot]));
         let told = match &state.phase {
-            Phase::Active { since, .. } | Phase::Draining { since, .. } => Some(*since),
+            Phase::Active { since, .. } | Phase::Draining { since, .. } | Phase::Revoked { since, .. } => {
+                Some(*since)
+            }
             _ if armed == Some(slot) => Some(now),
             _ => None,
         };
@@ -69,16 +71,22 @@ pub fn publish(
             selector: state.selector.to_string(),
             name: placement.names[slot].to_string(),
             ttl: i32::try_from(placement.ttl).unwrap_or(i32::MAX),
-            value: KeyRecord::Key(key.public.clone()).to_string(),
+            value: match &state.phase {
+                Phase::Revoked { .. } => KeyRecord::Revoked { algorithm: key.public.algorithm },
+                _ => KeyRecord::Key(key.public.clone()),
+            }
+            .to_string(),
             serial: i64::try_from(key.serial).unwrap_or(i64::MAX),
             signed_since: before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole)),
             keep_until: match &state.phase {
-                Phase::Draining { until, .. } => Some(whole(*until)),
+                Phase::Draining { until, held: false, .. } | Phase::Revoked { until, .. } => {
+                    Some(whole(*until))
+                }
                 _ => None,
             },
         });
     }
-    let known = |r: &PublishedRecord| records.iter().any(|n| n.name == r.name && n.value == r.value);
+    let known = |r: &PublishedRecord| records.iter().any(|n| n.name == r.name && n.serial == r.serial);
     let kept: Vec<PublishedRecord> =
         release(existing, drain, now).into_iter().filter(|r| !known(r)).collect();
     // Two keys at one name verify at random (RFC 6376 §3.6.2.2): what has signed stays, the newcomer waits.
@@ -137,8 +145,9 @@ pub fn recover(
             public,
             fingerprint,
             created: since.0,
+            imported: false,
         };
-        ring.slots[slot].phase = Phase::Draining { key, since: since.0, until: until.0 };
+        ring.slots[slot].phase = Phase::Draining { key, since: since.0, until: until.0, held: false };
     }
     ring
 }

@@ -171,7 +171,7 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
             _ => None,
         },
         drains_until: match &slot.phase {
-            Phase::Draining { until, .. } => Some(words::whole(*until)),
+            Phase::Draining { until, .. } | Phase::Revoked { until, .. } => Some(words::whole(*until)),
             _ => None,
         },
     }
@@ -184,6 +184,7 @@ fn rotation_phase(keyring: &Keyring, decision: &Decision) -> &'static str {
     let Some(active) = keyring.active() else { return "Preparing" };
     match keyring.slots[active.other()].phase {
         Phase::Draining { .. } => "Draining",
+        Phase::Revoked { .. } => "Revoking",
         Phase::Empty | Phase::Generated { .. } => "Preparing",
         Phase::Published { .. } | Phase::Active { .. } => "Idle",
     }
@@ -199,6 +200,15 @@ pub fn waiting(wait: &Wait, order: &Order) -> String {
         }
         Wait::Draining { slot, until } => format!(
             "{} still holds the previous key, which stays published for mail under way until {}; the next key comes after that",
+            selector(*slot),
+            words::moment(*until)
+        ),
+        Wait::InUse { slot } => format!(
+            "a signer still uses the previous key, in {}, so that one stays published; the next key comes when no signer uses it and mail under way has arrived. The mail provider must look at the signer",
+            selector(*slot)
+        ),
+        Wait::Revoking { slot, until } => format!(
+            "{} says until {} that the previous key is revoked; the next key comes after that",
             selector(*slot),
             words::moment(*until)
         ),

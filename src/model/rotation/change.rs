@@ -15,6 +15,10 @@ pub enum Cause {
     Schedule,
     /// Asked for by `rotateAt`.
     Request,
+    /// Rolled along with other keys.
+    Along,
+    /// The key before is in the wrong hands.
+    Compromised,
     /// Another kind of key is wanted.
     NewKind,
     /// The CNAME of the key before is gone.
@@ -76,7 +80,7 @@ pub enum Change {
         slot: SlotId,
         /// Why.
         cause: Cause,
-        /// How long the key before stays published.
+        /// How long the key before stays published, or says that it is revoked.
         drain: SignedDuration,
     },
     /// Sign as the domain or as the provider.
@@ -88,10 +92,38 @@ pub enum Change {
     Generate {
         /// The slot.
         slot: SlotId,
-        /// The kind.
+        /// The kind, unless the user brings a key.
         kind: KeyKind,
         /// The TTL, in seconds, under which the slot's name answers now.
         older_ttl: u32,
+        /// Take the key that the user brings.
+        import: bool,
+        /// The tenant must publish the new key: the link begins anew.
+        unlink: bool,
+    },
+    /// A signer still uses a key that drains.
+    Hold {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// No signer uses the key any more: it drains from now on.
+    Free {
+        /// The slot.
+        slot: SlotId,
+        /// For how long.
+        drain: SignedDuration,
+    },
+    /// A key that has drained goes, and none comes.
+    Clear {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// The keys are no longer wanted: what has signed drains, what has not goes.
+    Retire {
+        /// The slot.
+        slot: SlotId,
+        /// How long the TXT stays if the key has signed.
+        drain: SignedDuration,
     },
     /// A rotation was asked for.
     NoteRequest {
@@ -112,6 +144,10 @@ impl Change {
             | Self::Unseen { slot }
             | Self::Lost { slot, .. }
             | Self::Activate { slot, .. }
+            | Self::Hold { slot }
+            | Self::Free { slot, .. }
+            | Self::Retire { slot, .. }
+            | Self::Clear { slot }
             | Self::Generate { slot, .. } => Some(*slot),
             Self::SetMode { .. } | Self::NoteRequest { .. } => None,
         }
@@ -141,23 +177,38 @@ impl Keyring {
                     self.slots[slot].phase = Phase::Generated { key };
                 }
             }
-            Change::Lost { slot, drain } => {
+            Change::Lost { slot, drain } | Change::Retire { slot, drain } => {
                 self.slots[slot].phase = match self.slots[slot].phase.clone() {
                     Phase::Active { key, since, .. } => {
-                        Phase::Draining { key, since, until: later(now, drain) }
+                        Phase::Draining { key, since, until: later(now, drain), held: false }
                     }
-                    draining @ Phase::Draining { .. } => draining,
+                    leaving @ (Phase::Draining { .. } | Phase::Revoked { .. }) => leaving,
                     Phase::Empty | Phase::Generated { .. } | Phase::Published { .. } => Phase::Empty,
                 };
+            }
+            Change::Clear { slot } => self.slots[slot].phase = Phase::Empty,
+            Change::Hold { slot } => {
+                if let Phase::Draining { held, .. } = &mut self.slots[slot].phase {
+                    *held = true;
+                }
+            }
+            Change::Free { slot, drain } => {
+                if let Phase::Draining { held, until, .. } = &mut self.slots[slot].phase {
+                    *held = false;
+                    *until = later(now, drain).max(*until);
+                }
             }
             Change::Activate { slot, cause, drain } => self.activate(slot, cause, drain, now),
             Change::SetMode { mode } => {
                 self.mode = mode;
                 self.mode_since = now;
             }
-            Change::Generate { slot, older_ttl, .. } => {
+            Change::Generate { slot, older_ttl, unlink, .. } => {
                 self.slots[slot].phase = Phase::Empty;
                 self.slots[slot].older_ttl = older_ttl;
+                if unlink {
+                    self.slots[slot].link = Link::Down { since: now, older_ttl: 0 };
+                }
             }
             Change::NoteRequest { at } => {
                 self.log.noted_request = Some(at);
@@ -170,7 +221,12 @@ impl Keyring {
         let Phase::Published { key, seen, .. } = self.slots[slot].phase.clone() else { return };
         let other = slot.other();
         if let Phase::Active { key, since, .. } = self.slots[other].phase.clone() {
-            self.slots[other].phase = Phase::Draining { key, since, until: later(now, drain) };
+            let until = later(now, drain);
+            self.slots[other].phase = if cause == Cause::Compromised {
+                Phase::Revoked { key, since: now, until }
+            } else {
+                Phase::Draining { key, since, until, held: false }
+            };
         }
         self.slots[slot].phase = Phase::Active { key, seen, since: now };
         if cause != Cause::First {
@@ -183,6 +239,9 @@ impl Keyring {
     /// Puts a new key into an empty slot; the slot's name keeps its `older_ttl`.
     pub fn install(&mut self, slot: SlotId, key: KeyInfo) {
         self.last_serial = self.last_serial.max(key.serial);
+        if key.imported {
+            self.log.imported.push(key.fingerprint.clone());
+        }
         self.slots[slot].phase = Phase::Generated { key };
     }
 }

@@ -2,31 +2,26 @@
 
 use jiff::Timestamp;
 
-use super::{Cause, Change, Custody, Decision, Evidence, KeySight, LinkSight, Policy, Wait};
-use crate::model::keyring::{Keyring, Link, Mode, Phase, later, later_secs};
+use super::{Cause, Change, Decision, Evidence, KeySight, LinkSight, Observed, Policy, Wait};
+use crate::model::key::KeyFingerprint;
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later, later_secs};
 use crate::model::selector::SlotId;
 
 /// Decides what to do now. Applying the changes and deciding again on the same input changes nothing more.
 ///
-/// `evidence` is the last look at DNS, if there was one for these names; `custody` tells which private keys are
-/// in hand. `now` may jump: nothing is decided at a moment before the latest one the keyring knows.
+/// `now` may jump: nothing is decided at a moment before the latest one the keyring knows.
 #[must_use]
-pub fn decide(
-    keyring: &Keyring,
-    policy: &Policy,
-    evidence: Option<&Evidence>,
-    custody: &Custody,
-    now: Timestamp,
-) -> Decision {
+pub fn decide(keyring: &Keyring, policy: &Policy, observed: &Observed<'_>, now: Timestamp) -> Decision {
     let now = now.max(keyring.high_water());
+    let evidence = observed.evidence;
     let mut run = Run { ring: keyring.clone(), policy, evidence, now, changes: Vec::new(), look: false };
     run.take_note_of_request();
-    run.take_stock(custody);
+    run.take_stock(observed);
     run.follow_links();
     run.follow_records();
-    let waiting = run.choose_key();
+    let waiting = if policy.retired { run.retire() } else { run.choose_key() };
     run.choose_mode();
-    run.fill_slots();
+    run.fill_slots(observed);
     let next = next_rotation(&run.ring, policy);
     let wake = run.wake(next);
     Decision { changes: run.changes, waiting, next, wake, look: run.look }
@@ -34,8 +29,12 @@ pub fn decide(
 
 /// When the next rotation is due by schedule or by request.
 fn next_rotation(ring: &Keyring, policy: &Policy) -> Option<Timestamp> {
-    let by_schedule = ring.log.last.map(|last| later(last, policy.interval));
-    [by_schedule, ring.log.pending_request].into_iter().flatten().min()
+    if policy.retired {
+        return None;
+    }
+    let by_schedule = ring.log.last.and_then(|last| policy.cadence.next(last, policy.offset));
+    let along = policy.along_with.filter(|at| ring.log.last.is_some_and(|last| last < *at));
+    [by_schedule, along, ring.log.pending_request].into_iter().flatten().min()
 }
 
 struct Run<'a> {
@@ -61,8 +60,16 @@ impl Run<'_> {
     }
 
     /// A key whose private half is gone cannot sign: what it signed drains, what has not signed is replaced.
-    fn take_stock(&mut self, custody: &Custody) {
+    fn take_stock(&mut self, observed: &Observed<'_>) {
+        let Observed { custody, in_use, evidence: _ } = observed;
         for slot in SlotId::ALL {
+            match self.ring.slots[slot].phase {
+                Phase::Draining { held: false, .. } if in_use[slot] => self.make(Change::Hold { slot }),
+                Phase::Draining { held: true, .. } if !in_use[slot] => {
+                    self.make(Change::Free { slot, drain: self.policy.drain });
+                }
+                _ => {}
+            }
             let needs_key = matches!(
                 self.ring.slots[slot].phase,
                 Phase::Generated { .. } | Phase::Published { .. } | Phase::Active { .. }
@@ -123,18 +130,25 @@ impl Run<'_> {
             return None;
         }
         let cause = self.due(active)?;
-        if self.policy.paused {
+        let emergency = cause == Cause::Compromised;
+        if self.policy.paused && !emergency {
             return Some(Wait::Paused);
         }
-        // A standby of the kind no longer wanted is about to be replaced; only an emergency may still use it.
-        if self.ring.slots[standby].phase.key().is_some_and(|key| key.kind != self.policy.kind) {
-            return match self.ring.slots[standby].phase {
-                Phase::Draining { until, .. } => Some(Wait::Draining { slot: standby, until }),
-                _ => Some(Wait::Unpublished { slot: standby }),
-            };
+        // A standby that is about to be replaced; only an emergency may still use it.
+        if !emergency
+            && let Phase::Generated { key } | Phase::Published { key, .. } = &self.ring.slots[standby].phase
+            && self.outdated(standby, key)
+        {
+            return Some(Wait::Unpublished { slot: standby });
         }
         match self.ready(standby, self.ring.mode == Mode::Domain) {
             Ok(()) => {
+                self.activate(standby, cause);
+                None
+            }
+            // As the provider with a good key rather than as the domain with one in the wrong hands.
+            Err(Wait::LinkDown { .. }) if emergency && self.ready(standby, false).is_ok() => {
+                self.make(Change::SetMode { mode: Mode::Default });
                 self.activate(standby, cause);
                 None
             }
@@ -159,7 +173,37 @@ impl Run<'_> {
     }
 
     fn activate(&mut self, slot: SlotId, cause: Cause) {
-        self.make(Change::Activate { slot, cause, drain: self.policy.drain_time() });
+        let drain = match cause {
+            Cause::Compromised => self.policy.revocation_time(),
+            _ => self.policy.drain_time(),
+        };
+        self.make(Change::Activate { slot, cause, drain });
+    }
+
+    /// Signing with these keys ends; what has not signed goes at once.
+    fn retire(&mut self) -> Option<Wait> {
+        for slot in SlotId::ALL {
+            let leaves = matches!(
+                self.ring.slots[slot].phase,
+                Phase::Generated { .. } | Phase::Published { .. } | Phase::Active { .. }
+            );
+            if leaves {
+                self.make(Change::Retire { slot, drain: self.policy.drain_time() });
+            }
+        }
+        None
+    }
+
+    /// Whether a key that has not signed is to make room for another: of the kind that is wanted now, or one that the
+    /// user brings.
+    fn outdated(&self, slot: SlotId, key: &KeyInfo) -> bool {
+        let brought = self.brought(slot).is_some_and(|fingerprint| *fingerprint != key.fingerprint);
+        brought || (key.kind != self.policy.kind && !key.imported)
+    }
+
+    /// The key that the user brings for a slot and that has not had its turn.
+    fn brought(&self, slot: SlotId) -> Option<&KeyFingerprint> {
+        self.policy.imports[slot].as_ref().filter(|key| !self.ring.log.imported.contains(key))
     }
 
     /// What makes the active key unfit to go on.
@@ -172,6 +216,11 @@ impl Run<'_> {
     }
 
     fn due(&self, active: SlotId) -> Option<Cause> {
+        let made = self.ring.slots[active].phase.key().map(|k| k.created);
+        if made.is_some_and(|made| self.policy.compromised_at.is_some_and(|at| made <= at && at <= self.now))
+        {
+            return Some(Cause::Compromised);
+        }
         if self.ring.log.pending_request.is_some_and(|at| at <= self.now) {
             return Some(Cause::Request);
         }
@@ -180,14 +229,20 @@ impl Run<'_> {
             return Some(Cause::NewKind);
         }
         let last = self.ring.log.last?;
-        (later(last, self.policy.interval) <= self.now).then_some(Cause::Schedule)
+        if self.policy.along_with.is_some_and(|at| last < at) {
+            return Some(Cause::Along);
+        }
+        let next = self.policy.cadence.next(last, self.policy.offset)?;
+        (next <= self.now).then_some(Cause::Schedule)
     }
 
     /// Whether signers may be told to sign with the slot's key: published, settled, seen just now, and reached
     /// through the tenant's CNAME where that is the way.
     fn ready(&mut self, slot: SlotId, through_link: bool) -> Result<(), Wait> {
         match self.ring.slots[slot].phase {
+            Phase::Draining { held: true, .. } => return Err(Wait::InUse { slot }),
             Phase::Draining { until, .. } => return Err(Wait::Draining { slot, until }),
+            Phase::Revoked { until, .. } => return Err(Wait::Revoking { slot, until }),
             Phase::Published { settled, .. } if settled > self.now => {
                 return Err(Wait::Settling { slot, until: settled });
             }
@@ -254,31 +309,52 @@ impl Run<'_> {
             .all(|s| matches!(self.ring.slots[s].link, Link::Up { trusted_from } if trusted_from <= self.now))
     }
 
-    /// Empty slots, drained ones, and keys of the wrong kind that have never signed get a new key.
-    fn fill_slots(&mut self) {
+    /// Empty slots, drained ones, and keys that have never signed and are outdated get a new key.
+    fn fill_slots(&mut self, observed: &Observed<'_>) {
+        if self.policy.retired {
+            return self.clear_slots();
+        }
         for slot in SlotId::ALL {
-            let Policy { kind, ttl, .. } = *self.policy;
+            let Policy { kind, ttl, link_per_key, .. } = *self.policy;
+            let import = self.brought(slot).is_some();
             let older_ttl = match &self.ring.slots[slot].phase {
                 Phase::Empty => Some(self.ring.slots[slot].older_ttl),
-                Phase::Draining { until, .. } if *until <= self.now => Some(ttl),
-                Phase::Generated { key } | Phase::Published { key, .. } if key.kind != kind => {
+                phase if self.is_over(phase) => Some(ttl),
+                Phase::Generated { key } | Phase::Published { key, .. } if self.outdated(slot, key) => {
                     Some(ttl.max(self.ring.slots[slot].older_ttl))
                 }
                 _ => None,
             };
-            if let Some(older_ttl) = older_ttl {
-                self.make(Change::Generate { slot, kind, older_ttl });
+            if let Some(older_ttl) = older_ttl.filter(|_| !observed.in_use[slot]) {
+                self.make(Change::Generate { slot, kind, older_ttl, import, unlink: link_per_key });
             }
+        }
+    }
+
+    fn clear_slots(&mut self) {
+        for slot in SlotId::ALL {
+            if self.is_over(&self.ring.slots[slot].phase) {
+                self.make(Change::Clear { slot });
+            }
+        }
+    }
+
+    /// Whether a key has drained, or been revoked for long enough.
+    fn is_over(&self, phase: &Phase) -> bool {
+        match phase {
+            Phase::Draining { until, held, .. } => *until <= self.now && !held,
+            Phase::Revoked { until, .. } => *until <= self.now,
+            Phase::Empty | Phase::Generated { .. } | Phase::Published { .. } | Phase::Active { .. } => false,
         }
     }
 
     /// The next moment at which time alone changes the decision.
     fn wake(&self, next: Option<Timestamp>) -> Option<Timestamp> {
-        let mut moments: Vec<Timestamp> = next.into_iter().collect();
+        let mut moments: Vec<Timestamp> = next.into_iter().chain(self.policy.compromised_at).collect();
         for (slot, state) in self.ring.slots.iter() {
             match state.phase {
                 Phase::Published { settled, .. } => moments.push(settled),
-                Phase::Draining { until, .. } => moments.push(until),
+                Phase::Draining { until, .. } | Phase::Revoked { until, .. } => moments.push(until),
                 Phase::Empty | Phase::Generated { .. } | Phase::Active { .. } => {}
             }
             match state.link {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Empty ─generate→ Generated ─seen→ Published ─settled→ Active ─other takes over→ Draining ─drained→ Empty
+//!                                                          └─compromised→ Revoked ─old answers run out→ Empty
 //! ```
 
 mod change;
@@ -12,7 +13,8 @@ mod tests;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::key::KeyKind;
+use super::cadence::Cadence;
+use super::key::{KeyFingerprint, KeyKind};
 use super::selector::{PerSlot, SlotId};
 
 pub use change::{Cause, Change};
@@ -25,8 +27,10 @@ pub struct Policy {
     pub enabled: bool,
     /// The kind of key wanted.
     pub kind: KeyKind,
-    /// Time from one switch to the next.
-    pub interval: SignedDuration,
+    /// When rotations are due.
+    pub cadence: Cadence,
+    /// The domain's own part of the jitter: added to every time that the cadence gives.
+    pub offset: SignedDuration,
     /// How long a key stays published after its last use.
     pub drain: SignedDuration,
     /// The longest time for which a signer may go on with what it read before.
@@ -35,6 +39,16 @@ pub struct Policy {
     pub paused: bool,
     /// Rotate once at this time.
     pub rotate_at: Option<Timestamp>,
+    /// Keys made at or before this moment are in the wrong hands: they sign no longer than it takes to have another.
+    pub compromised_at: Option<Timestamp>,
+    /// Rotate when other keys have been rolled, at this moment.
+    pub along_with: Option<Timestamp>,
+    /// These keys are no longer wanted: they stop signing, what has signed drains, and nothing is made any more.
+    pub retired: bool,
+    /// A tenant publishes the keys themselves, not CNAMEs: with each new key the link begins anew.
+    pub link_per_key: bool,
+    /// Keys that the user brings, by fingerprint: each is put into its slot once, in place of one we would make.
+    pub imports: PerSlot<Option<KeyFingerprint>>,
     /// TTL of our TXT records in seconds.
     pub ttl: u32,
     /// TTL of our negative answers in seconds.
@@ -50,6 +64,14 @@ impl Policy {
     #[must_use]
     pub fn drain_time(&self) -> SignedDuration {
         self.drain.saturating_add(self.signer_lag)
+    }
+
+    /// For how long a revoked key's name says so before it gets a new key: until no resolver remembers the old one
+    /// and no signer uses it, and an hour at that unless the drain is shorter.
+    #[must_use]
+    pub fn revocation_time(&self) -> SignedDuration {
+        let memory = SignedDuration::from_secs(i64::from(self.ttl.max(self.negative_ttl)));
+        memory.saturating_add(self.signer_lag).max(self.drain.min(SignedDuration::from_hours(1)))
     }
 }
 
@@ -102,6 +124,18 @@ pub enum KeySight {
 /// Whether each slot's private key is in custody: there, readable, and the one whose fingerprint is on record.
 pub type Custody = PerSlot<bool>;
 
+/// What was observed besides the keyring itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed<'a> {
+    /// The last look at DNS, if there was one for these names.
+    pub evidence: Option<&'a Evidence>,
+    /// Which private keys are in hand.
+    pub custody: Custody,
+    /// In which slots a signer that is alive says, or may be taken to say, that it still uses the key before the
+    /// present one.
+    pub in_use: PerSlot<bool>,
+}
+
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
@@ -124,6 +158,18 @@ pub enum Wait {
     Paused,
     /// The other slot still holds the previous key.
     Draining {
+        /// Which slot.
+        slot: SlotId,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// A signer still uses the previous key of the other slot.
+    InUse {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// The other slot's previous key is being revoked.
+    Revoking {
         /// Which slot.
         slot: SlotId,
         /// Until when.

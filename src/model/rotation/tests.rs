@@ -7,6 +7,7 @@ use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later};
 use crate::model::name::DomainName;
 use crate::model::selector::Selector;
 
+const INTERVAL: SignedDuration = SignedDuration::from_hours(24 * 180);
 const NEGATIVE_TTL: u32 = 60;
 const TTL: u32 = 300;
 const CNAME_MEMORY: u32 = 900;
@@ -15,11 +16,17 @@ fn policy() -> Policy {
     Policy {
         enabled: true,
         kind: KeyKind::Rsa2048,
-        interval: SignedDuration::from_hours(24 * 180),
+        cadence: Cadence::Every(INTERVAL),
+        offset: SignedDuration::ZERO,
         drain: SignedDuration::from_hours(96),
         signer_lag: SignedDuration::from_mins(5),
         paused: false,
         rotate_at: None,
+        compromised_at: None,
+        along_with: None,
+        retired: false,
+        link_per_key: false,
+        imports: PerSlot::default(),
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
         grace: SignedDuration::from_mins(10),
@@ -35,6 +42,7 @@ struct World {
     links: PerSlot<LinkSight>,
     keys: PerSlot<KeySight>,
     custody: Custody,
+    in_use: PerSlot<bool>,
     history: Vec<Change>,
 }
 
@@ -52,6 +60,7 @@ impl World {
             links: PerSlot([DOWN; 2]),
             keys: PerSlot([KeySight::Matches; 2]),
             custody: PerSlot([true; 2]),
+            in_use: PerSlot([false; 2]),
             history: Vec::new(),
         }
     }
@@ -62,12 +71,18 @@ impl World {
             at: self.now,
             slots: PerSlot::from_fn(|s| SlotEvidence { link: self.links[s], key: self.keys[s] }),
         };
-        let decision = decide(&self.ring, &self.policy, Some(&evidence), &self.custody, self.now);
+        let observed = Observed { evidence: Some(&evidence), custody: self.custody, in_use: self.in_use };
+        let decision = decide(&self.ring, &self.policy, &observed, self.now);
         let now = self.now.max(self.ring.high_water());
         for change in &decision.changes {
             self.ring.apply(change, now);
-            if let Change::Generate { slot, kind, .. } = change {
-                self.ring.install(*slot, key(self.ring.last_serial + 1, *kind, now));
+            if let Change::Generate { slot, kind, import, .. } = change {
+                let mut key = key(self.ring.last_serial + 1, *kind, now);
+                if *import {
+                    let fingerprint = self.policy.imports[*slot].clone().unwrap();
+                    key = KeyInfo { kind: KeyKind::Rsa1024, fingerprint, imported: true, ..key };
+                }
+                self.ring.install(*slot, key);
                 self.custody[*slot] = true;
             }
         }
@@ -111,6 +126,7 @@ fn key(serial: u64, kind: KeyKind, created: Timestamp) -> KeyInfo {
         public: PublicKey { algorithm: Algorithm::Rsa, p: String::new() },
         fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
         created,
+        imported: false,
     }
 }
 
@@ -252,10 +268,13 @@ fn stale_evidence_asks_for_a_look_before_a_switch() {
     let mut world = World::enabled();
     let evidence =
         Evidence { at: world.now, slots: PerSlot([SlotEvidence { link: UP, key: KeySight::Matches }; 2]) };
-    let due = later(world.now, world.policy.interval);
-    let decision = decide(&world.ring, &world.policy, Some(&evidence), &world.custody, due);
+    let due = later(world.now, INTERVAL);
+    let mut observed =
+        Observed { evidence: Some(&evidence), custody: world.custody, in_use: PerSlot::default() };
+    let decision = decide(&world.ring, &world.policy, &observed, due);
     assert!(decision.look && decision.changes.is_empty(), "{decision:?}");
-    let without = decide(&world.ring, &world.policy, None, &world.custody, due);
+    observed.evidence = None;
+    let without = decide(&world.ring, &world.policy, &observed, due);
     assert!(without.look && without.changes.is_empty());
     world.pass(180 * 86_400);
     assert_eq!(world.ring.log.count, 1);
@@ -270,6 +289,126 @@ fn a_clock_set_back_repeats_nothing() {
     world.settle();
     assert_eq!(world.ring, ring);
     assert_eq!(world.ring.log.count, count);
+}
+
+#[test]
+fn a_compromised_key_is_replaced_at_once_and_revoked_and_so_is_its_equally_old_successor() {
+    let mut world = World::enabled();
+    world.pass(86_400);
+    world.policy.paused = true;
+    world.policy.compromised_at = Some(world.now);
+    world.settle();
+    assert_eq!((world.phase(SlotId::One), world.ring.active()), ("Revoked", Some(SlotId::Two)));
+    let first = world.ring.slots[SlotId::Two].phase.key().unwrap().serial;
+    // As soon as there is a key that was made later, that one signs.
+    world.pass(3_600);
+    world.pass(i64::from(TTL));
+    assert_eq!((world.ring.active(), world.phase(SlotId::Two)), (Some(SlotId::One), "Revoked"));
+    assert!(world.ring.slots[SlotId::One].phase.key().unwrap().serial > first);
+    world.pass(3_600);
+    world.pass(i64::from(TTL));
+    assert_eq!((world.ring.log.count, world.phase(SlotId::Two)), (2, "Published"));
+}
+
+#[test]
+fn a_compromised_key_without_a_standby_behind_its_cname_gives_way_to_default_signing() {
+    let mut world = World::enabled();
+    world.links[SlotId::Two] = DOWN;
+    world.policy.compromised_at = Some(world.now);
+    world.settle();
+    assert_eq!((world.ring.mode, world.ring.active()), (Mode::Default, Some(SlotId::Two)));
+}
+
+#[test]
+fn a_signer_that_lags_holds_the_drain_and_it_begins_anew_once_it_has_moved() {
+    let mut world = World::enabled();
+    world.pass(180 * 86_400);
+    assert_eq!(world.phase(SlotId::One), "Draining");
+    world.in_use[SlotId::One] = true;
+    world.pass(30 * 86_400);
+    assert_eq!(world.phase(SlotId::One), "Draining");
+    world.in_use[SlotId::One] = false;
+    world.settle();
+    let Phase::Draining { until, .. } = world.ring.slots[SlotId::One].phase else { panic!() };
+    assert_eq!(until, later(world.now, world.policy.drain));
+    world.pass(96 * 3_600 - 1);
+    assert_eq!(world.phase(SlotId::One), "Draining");
+    world.pass(1);
+    assert_eq!(world.phase(SlotId::One), "Published");
+}
+
+#[test]
+fn retired_keys_stop_signing_and_drain_and_none_is_made() {
+    let mut world = World::enabled();
+    world.policy.retired = true;
+    world.settle();
+    assert_eq!((world.phase(SlotId::One), world.phase(SlotId::Two)), ("Draining", "Empty"));
+    assert_eq!(world.ring.active(), None);
+    world.pass(97 * 3_600);
+    assert_eq!((world.phase(SlotId::One), world.phase(SlotId::Two)), ("Empty", "Empty"));
+}
+
+#[test]
+fn keys_are_rolled_along_with_others() {
+    let mut world = World::enabled();
+    world.policy.cadence = Cadence::Along;
+    world.pass(400 * 86_400);
+    assert_eq!(world.ring.log.count, 0);
+    world.policy.along_with = Some(world.now);
+    world.pass(1);
+    assert_eq!(world.ring.log.count, 1);
+    world.pass(400 * 86_400);
+    assert_eq!(world.ring.log.count, 1);
+}
+
+#[test]
+fn a_key_that_the_user_brings_has_its_turn_once_whatever_its_kind() {
+    let mut world = World::new();
+    world.links = PerSlot([UP; 2]);
+    let brought = KeyFingerprint::of(b"brought");
+    world.policy.imports[SlotId::One] = Some(brought.clone());
+    world.settle();
+    let key = world.ring.slots[SlotId::One].phase.key().unwrap();
+    assert!(key.imported && key.fingerprint == brought && key.kind == KeyKind::Rsa1024);
+    world.pass(i64::from(CNAME_MEMORY));
+    // It signs first, and gives way to one of the kind that is wanted.
+    assert_eq!((world.ring.active(), world.ring.log.count), (Some(SlotId::Two), 1));
+    world.pass(97 * 3_600);
+    assert!(!world.ring.slots[SlotId::One].phase.key().unwrap().imported);
+}
+
+#[test]
+fn a_key_brought_to_a_running_domain_takes_the_place_of_the_standby() {
+    let mut world = World::enabled();
+    let brought = KeyFingerprint::of(b"brought");
+    world.policy.imports[SlotId::Two] = Some(brought.clone());
+    world.policy.imports[SlotId::One] = Some(KeyFingerprint::of(b"waits for its slot"));
+    world.settle();
+    assert_eq!(world.ring.slots[SlotId::Two].phase.key().unwrap().fingerprint, brought);
+    assert_eq!(world.ring.active(), Some(SlotId::One));
+}
+
+#[test]
+fn where_the_tenant_publishes_keys_a_rotation_waits_for_the_new_one() {
+    let mut world = World::new();
+    world.policy.link_per_key = true;
+    world.links = PerSlot([UP; 2]);
+    world.settle();
+    world.pass(i64::from(CNAME_MEMORY));
+    assert_eq!(world.ring.mode, Mode::Domain);
+    world.pass(180 * 86_400);
+    world.links[SlotId::One] = DOWN;
+    world.pass(97 * 3_600);
+    // The drained slot has a new key that the tenant has not published.
+    assert_eq!((world.phase(SlotId::One), world.ring.log.count), ("Published", 1));
+    assert!(matches!(world.ring.slots[SlotId::One].link, Link::Down { .. }));
+    world.pass(180 * 86_400);
+    assert_eq!(world.ring.log.count, 1);
+    assert_eq!(world.step().waiting, Some(Wait::LinkDown { slot: SlotId::One }));
+    world.links[SlotId::One] = UP;
+    world.settle();
+    world.pass(i64::from(CNAME_MEMORY));
+    assert_eq!(world.ring.log.count, 2);
 }
 
 /// What a random walk may do between two decisions.
@@ -340,7 +479,8 @@ proptest! {
                     }
                     Change::Generate { slot, .. } => match &before.slots[*slot].phase {
                         Phase::Active { .. } => prop_assert!(false, "a key that signs was replaced"),
-                        Phase::Draining { until, .. } => prop_assert!(*until <= effective),
+                        Phase::Draining { until, held, .. } => prop_assert!(*until <= effective && !held),
+                        Phase::Revoked { until, .. } => prop_assert!(*until <= effective),
                         _ => {}
                     },
                     _ => {}

@@ -283,6 +283,21 @@ fn rotating(facts: &Facts<'_>) -> Verdict {
     let other = active.other();
     let selector = &ring.slots[other].selector;
     match &ring.slots[other].phase {
+        Phase::Draining { held: true, .. } => Verdict::new(
+            type_,
+            true,
+            Reason::SignerBehind,
+            format!("a signer still uses the key before, in {selector}; it stays published until none does"),
+        ),
+        Phase::Revoked { until, .. } => Verdict::new(
+            type_,
+            true,
+            Reason::Revoking,
+            format!(
+                "the key before, in {selector}, is published as revoked until {}; the next one comes after that",
+                words::moment(*until)
+            ),
+        ),
         Phase::Draining { until, .. } => Verdict::new(
             type_,
             true,
@@ -312,6 +327,8 @@ fn blocked(facts: &Facts<'_>) -> Verdict {
     let reason = match wait {
         Wait::Paused => Reason::Paused,
         Wait::Draining { .. } => Reason::Draining,
+        Wait::InUse { .. } => Reason::SignerBehind,
+        Wait::Revoking { .. } => Reason::Revoking,
         Wait::Unpublished { .. } => Reason::NextKeyPending,
         Wait::Settling { .. } => Reason::Settling,
         Wait::LinkDown { .. } => Reason::CnameMissing,
