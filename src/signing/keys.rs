@@ -1,21 +1,13 @@
-//! The keys of one domain, as its Secret is mounted: `signing.json` and the PEM files it names.
+//! The keys of one domain, ready to sign with.
 
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use zeroize::Zeroizing;
-
-use super::fault::{KeyDirError, KeyDirFault, MAX_FILE};
+use super::bundle::{Files, KeyBundle};
+use super::fault::{KeyDirError, KeyDirFault};
 use super::signing_key::SigningKey;
-use crate::api::signing_config::{FORMAT_VERSION, SIGNING_FILE, SignatureConfig, SigningConfig};
-use crate::model::key::PrivateKey;
-use crate::model::name::{DnsName, DomainName};
-
-/// Where kubelet's atomic writer keeps the current version of a mounted Secret.
-const KUBELET_DATA: &str = "..data";
+use crate::api::signing_config::SignatureConfig;
+use crate::model::name::DomainName;
 
 /// One signature to make, and the key for it.
 #[derive(Debug)]
@@ -81,125 +73,28 @@ impl DomainKeys {
         real: &Path,
         previous: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, KeyDirError> {
-        let source = Source { shown: directory, real: resolve(real) };
-        let raw_config = source.read(SIGNING_FILE)?;
+        let files = Files::new(directory, real);
+        let raw_config = files.config()?;
         if let Some(same) = previous.filter(|p| *p.raw_config == *raw_config && p.directory == directory) {
             return Ok(Arc::clone(same));
         }
-        let at = |fault: KeyDirFault| fault.at(&directory.join(SIGNING_FILE));
-        let config = parse(&raw_config).map_err(at)?;
-        let SigningConfig { format_version: _, domain, signatures } = config;
-        let mut signers = Vec::with_capacity(signatures.len());
-        for config in signatures {
-            check(&config).map_err(at)?;
-            let key = source.key(&config)?;
+        Ok(Arc::new(Self::from_bundle(directory, files.bundle(raw_config)?)?))
+    }
+
+    /// Makes the keys of a bundle ready. `directory` names where it came from, in messages.
+    ///
+    /// # Errors
+    /// [`KeyDirError`] where a key cannot sign.
+    pub fn from_bundle(directory: &Path, bundle: KeyBundle) -> Result<Self, KeyDirError> {
+        let (config, keys, raw_config) = bundle.into_parts();
+        let mut signers = Vec::with_capacity(keys.len());
+        for (config, private) in config.signatures.into_iter().zip(keys) {
+            let key = SigningKey::new(&private, config.algorithm).map_err(|_| {
+                KeyDirFault::NoKey(config.algorithm.name()).at(&directory.join(&config.key_file))
+            })?;
             signers.push(Signer { config, key });
         }
-        Ok(Arc::new(Self { directory: directory.to_owned(), domain, signers, raw_config }))
-    }
-}
-
-/// Follows kubelet's `..data` once, so that all files are read from one version of the Secret.
-pub(super) fn resolve(directory: &Path) -> PathBuf {
-    fs::canonicalize(directory.join(KUBELET_DATA)).unwrap_or_else(|_| directory.to_owned())
-}
-
-/// Reads the version before anything else, so that a newer format gives the right message.
-fn parse(raw: &[u8]) -> Result<SigningConfig, KeyDirFault> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Version {
-        format_version: u64,
-    }
-    let no_config = |e: serde_json::Error| KeyDirFault::NoConfig(e.to_string());
-    let Version { format_version } = serde_json::from_slice(raw).map_err(no_config)?;
-    if format_version == 0 || format_version > u64::from(FORMAT_VERSION) {
-        return Err(KeyDirFault::FormatVersion { found: format_version });
-    }
-    serde_json::from_slice(raw).map_err(no_config)
-}
-
-/// Whether the values may stand in a header field and in a file name. The controller writes no others.
-fn check(config: &SignatureConfig) -> Result<(), KeyDirFault> {
-    let bad = |what, value: &str| {
-        let value = value.chars().take(80).collect();
-        Err(KeyDirFault::BadValue { selector: config.s.chars().take(80).collect(), what, value })
-    };
-    if !DomainName::parse(&config.d).is_ok_and(|d| d.as_str() == config.d) {
-        return bad("d", &config.d);
-    }
-    if DnsName::new(format!("{}._domainkey.{}", config.s, config.d)).is_err()
-        || config.s.contains(['*', '/', '_'])
-        || config.s.ends_with('.')
-    {
-        return bad("s", &config.s);
-    }
-    let mut name = Path::new(&config.key_file).components();
-    let plain = matches!((name.next(), name.next()), (Some(std::path::Component::Normal(_)), None));
-    if !plain || config.key_file.contains(['/', '\\', '\0']) {
-        return bad("keyFile", &config.key_file);
-    }
-    for header in &config.headers {
-        let fits =
-            !header.is_empty() && header.bytes().all(|b| matches!(b, 33..=126) && b != b':' && b != b';');
-        if !fits || header.eq_ignore_ascii_case(super::field::FIELD_NAME) {
-            return bad("headers", header);
-        }
-    }
-    if !config.headers.iter().any(|h| h.eq_ignore_ascii_case("From")) {
-        return bad("headers, which lack From (RFC 6376 §5.4),", &config.headers.join(":"));
-    }
-    match config.expiration_seconds {
-        Some(0) => bad("expirationSeconds", "0"),
-        _ => Ok(()),
-    }
-}
-
-/// One version of a domain's directory.
-struct Source<'a> {
-    /// As it was given: what people know.
-    shown: &'a Path,
-    /// With `..data` resolved.
-    real: PathBuf,
-}
-
-impl Source<'_> {
-    fn key(&self, config: &SignatureConfig) -> Result<SigningKey, KeyDirError> {
-        let at = |fault: KeyDirFault| fault.at(&self.shown.join(&config.key_file));
-        let no_key = || KeyDirFault::NoKey(config.algorithm.name());
-        let raw = Zeroizing::new(self.read(&config.key_file)?);
-        let pem = std::str::from_utf8(&raw).map_err(|_| at(no_key()))?;
-        let private = PrivateKey::from_pem(pem).map_err(|_| at(no_key()))?;
-        let public = private.public().map_err(|_| at(no_key()))?;
-        let found = public.fingerprint().map_err(|_| at(no_key()))?;
-        if found != config.fingerprint {
-            return Err(at(KeyDirFault::OtherKey { expected: config.fingerprint.clone(), found }));
-        }
-        if public.algorithm != config.algorithm {
-            return Err(at(no_key()));
-        }
-        SigningKey::new(&private, config.algorithm).map_err(|_| at(no_key()))
-    }
-
-    fn read(&self, name: &str) -> Result<Vec<u8>, KeyDirError> {
-        let path = self.real.join(name);
-        let at = |fault: KeyDirFault| fault.at(&self.shown.join(name));
-        let io = |e: std::io::Error| match e.kind() {
-            std::io::ErrorKind::NotFound => at(KeyDirFault::NotThere),
-            _ => at(KeyDirFault::Unreadable(e.to_string())),
-        };
-        // Before opening: to open a FIFO would wait for ever.
-        let metadata = fs::metadata(&path).map_err(io)?;
-        if !metadata.is_file() {
-            return Err(at(KeyDirFault::NotRegular));
-        }
-        if metadata.len() > MAX_FILE {
-            return Err(at(KeyDirFault::TooLarge));
-        }
-        // Room for all of it at once: a vector that grows would leave copies of a key behind.
-        let mut raw = Vec::with_capacity(usize::try_from(MAX_FILE.min(metadata.len() + 1)).unwrap_or(0));
-        fs::File::open(&path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut raw)).map_err(io)?;
-        Ok(raw)
+        Ok(Self { directory: directory.to_owned(), domain: config.domain, signers, raw_config })
     }
 }
 
@@ -209,6 +104,7 @@ mod tests {
     use crate::model::key::KeyKind;
     use crate::signing::testing::{KeyDir, edit_json};
     use serde_json::json;
+    use std::fs;
 
     fn fault(edit: impl Fn(&mut serde_json::Value)) -> String {
         let dir = KeyDir::new();

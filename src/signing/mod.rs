@@ -7,6 +7,7 @@
 //! ```
 
 mod address;
+mod bundle;
 mod canon;
 mod command;
 mod fault;
@@ -16,12 +17,14 @@ mod keys;
 mod report;
 mod signer;
 mod signing_key;
+mod source;
 mod store;
 #[cfg(test)]
 pub(crate) mod testing;
 mod verify;
 
 pub use address::{AuthorError, author_domains};
+pub use bundle::KeyBundle;
 pub use canon::{BodyCanonicalizer, Sink, canonical_field};
 pub use command::{MadeSignature, SignError, SignReport, Unknown, run_sign};
 pub use fault::{KeyDirError, KeyDirFault};
@@ -31,5 +34,6 @@ pub use keys::{DomainKeys, Signer};
 pub use report::{Alignment, SignatureReport, Verdict, VerifyReport};
 pub use signer::MessageSigner;
 pub use signing_key::{SigningFailed, SigningKey};
+pub use source::{KeyEvent, KeySet, KeySource};
 pub use store::KeyStore;
 pub use verify::{Verifier, VerifierError};

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bundle::resolve;
 use super::fault::{KeyDirError, KeyDirFault};
-use super::keys::{DomainKeys, resolve};
+use super::keys::DomainKeys;
 use crate::api::signing_config::SIGNING_FILE;
 use crate::model::name::DomainName;
 
@@ -123,15 +124,15 @@ impl KeyStore {
 }
 
 /// A directory with one domain's files in it.
-struct Layout {
+pub(super) struct Layout {
     /// As people know it.
-    shown: PathBuf,
+    pub(super) shown: PathBuf,
     /// With kubelet's links above it followed: in a projected volume every directory is a link through `..data`.
-    real: PathBuf,
+    pub(super) real: PathBuf,
 }
 
 /// The directories with a domain's files in them, sorted by name.
-fn layouts(shown: &Path, real: &Path) -> Result<Vec<Layout>, KeyDirError> {
+pub(super) fn layouts(shown: &Path, real: &Path) -> Result<Vec<Layout>, KeyDirError> {
     let io = |e: std::io::Error| match e.kind() {
         std::io::ErrorKind::NotFound => KeyDirFault::NotThere.at(shown),
         _ => KeyDirFault::Unreadable(e.to_string()).at(shown),
