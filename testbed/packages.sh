@@ -17,6 +17,11 @@ packages=(
   python3-dnspython # used by dkimpy
   libmail-dkim-perl # verifies signatures (Mail::DKIM)
   libnet-dns-perl   # used by Mail::DKIM
+  postfix           # mail through a server, and smtp-sink to take it
+  opendkim          # signs with the files kept by sync; verifies (OpenDKIM)
+  rspamd            # signs with the files kept by sync; verifies (rspamd)
+  dkimpy-milter     # signs with the files kept by sync
+  libidn12          # used by Exim, which is unpacked beside Postfix: Debian installs one mail server only
   shellcheck        # checks the scripts
 )
 
@@ -28,7 +33,10 @@ for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
   if [[ $status != 'install ok installed' ]]; then missing+=("$package"); fi
 done
-if ((${#missing[@]} == 0)); then exit 0; fi
+# Exim cannot be installed beside Postfix, but it runs beside it: unpacked, with a user of its own.
+exim=/var/lib/dkim-testbed/exim
+if [[ ! -x $exim/usr/sbin/exim4 ]] || ! getent passwd Debian-exim >/dev/null; then unpack_exim=yes; fi
+if ((${#missing[@]} == 0)) && [[ -z ${unpack_exim-} ]]; then exit 0; fi
 
 if ((EUID != 0)); then
   if command -v sudo >/dev/null; then
@@ -73,10 +81,24 @@ install_missing() {
     --no-install-recommends install "${missing[@]}" >&2
 }
 
-say "[1/3] installing ${#missing[@]} packages: ${missing[*]} (usually less than a minute)"
-if ! install_missing; then
-  say "[2/3] that failed: fetching the package lists, then trying once more"
-  apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 update >&2
-  install_missing
+if ((${#missing[@]})); then
+  say "[1/3] installing ${#missing[@]} packages: ${missing[*]} (usually less than a minute)"
+  if ! install_missing; then
+    say "[2/3] that failed: fetching the package lists, then trying once more"
+    apt-get -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 update >&2
+    install_missing
+  fi
+  say "[3/3] installed after $SECONDS s; no service was started"
 fi
-say "[3/3] installed after $SECONDS s; no service was started"
+
+if [[ -n ${unpack_exim-} ]]; then
+  say "unpacking Exim into $exim"
+  getent passwd Debian-exim >/dev/null || useradd --system --user-group --badname --home-dir /var/spool/exim4 \
+    --no-create-home --shell /usr/sbin/nologin Debian-exim
+  work=$(mktemp -d)
+  (cd "$work" && apt-get download exim4-daemon-light >&2) ||
+    (apt-get -o DPkg::Lock::Timeout=300 update >&2 && cd "$work" && apt-get download exim4-daemon-light >&2)
+  mkdir -p "$exim"
+  dpkg-deb --extract "$work"/exim4-daemon-light_*.deb "$exim"
+  rm -rf "$work"
+fi
