@@ -12,6 +12,8 @@ packages=(
   bind9             # authoritative DNS of another make: other faults, other answers
   pdns-server       # PowerDNS: serves what others refuse to load
   pdns-backend-bind # PowerDNS's zones from files
+  pdns-backend-sqlite3 # PowerDNS's zones in a database, which takes dynamic updates
+  sqlite3           # makes that database
   python3-dkim      # verifies signatures (dkimpy)
   python3-nacl      # lets dkimpy verify Ed25519
   python3-dnspython # used by dkimpy

@@ -2,7 +2,8 @@
 //! their own, up in seconds and surely gone afterwards.
 //!
 //! - [`ControlPlane`]: etcd, kube-apiserver and kube-controller-manager, with kubectl and helm.
-//! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`] and [`Unbound`] one by one; [`kdig`] asks any server.
+//! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`], [`Bind`], [`Pdns`] and [`Unbound`] one
+//!   by one; [`kdig`] asks any server, [`nsupdate`] changes what one serves.
 //! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
 //! - [`Address`]: a loopback address that nobody else has; [`eventually`]: waiting with a clear message.
 //!
@@ -20,7 +21,9 @@ mod scratch;
 
 pub use address::Address;
 pub use binaries::Binaries;
-pub use dns::{Answer, Caching, DnsTree, Found, Knot, Unbound, kdig, lookup, txt};
+pub use dns::{
+    Answer, Bind, Caching, DnsTree, Found, Knot, Pdns, TsigKey, Unbound, kdig, lookup, nsupdate, txt,
+};
 pub use error::{Error, Result};
 pub use plane::{ControlPlane, KUBECONFIG_VARIABLE, Options, Output};
 pub use poll::eventually;

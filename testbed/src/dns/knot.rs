@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
+use super::tsig::TsigKey;
 use super::zone::{Record, Zone, absolute, is_within};
 use super::{START_BOUND, control, lookup};
 use crate::{Address, Error, Process, Result, Scratch, Spec, Usage, binaries};
@@ -22,6 +23,7 @@ pub struct Knot {
     state: Mutex<State>,
     scratch: Scratch,
     address: Address,
+    keys: Vec<TsigKey>,
     knotc: PathBuf,
 }
 
@@ -40,24 +42,37 @@ impl Knot {
         Self::start_at(Address::allocate()?).await
     }
 
+    /// Starts one without zones, whose zones may be updated with each of `keys`. What is added by
+    /// [`Knot::add_record`] then takes back what was updated.
+    ///
+    /// # Errors
+    /// As for [`Knot::start`].
+    pub async fn start_with(keys: &[TsigKey]) -> Result<Self> {
+        Self::launch(Address::allocate()?, keys).await
+    }
+
     /// Starts one without zones, at the given address.
     ///
     /// # Errors
     /// As for [`Knot::start`].
     pub async fn start_at(address: Address) -> Result<Self> {
+        Self::launch(address, &[]).await
+    }
+
+    async fn launch(address: Address, keys: &[TsigKey]) -> Result<Self> {
         let (knotd, knotc) = (binaries::system("knotd")?, binaries::system("knotc")?);
         let scratch = Scratch::new("knot")?;
         for name in ["run", "db", "zones"] {
             scratch.directory(name)?;
         }
-        let config = scratch.write("knot.conf", configuration(&scratch, &address, &BTreeMap::new()))?;
+        let config = scratch.write("knot.conf", configuration(&scratch, &address, keys, &BTreeMap::new()))?;
         let process = Spec::new("knotd", knotd, scratch.join("knot.log"))
             .arg("-c")
             .arg(config)
             .stop_within(Duration::from_secs(5))
             .spawn()?;
         let state = Mutex::new(State { process, zones: BTreeMap::new() });
-        let knot = Self { state, scratch, address, knotc };
+        let knot = Self { state, scratch, address, keys: keys.to_vec(), knotc };
         knot.ready(&mut *knot.state.lock().await).await?;
         Ok(knot)
     }
@@ -271,7 +286,8 @@ impl Knot {
 
     /// Tells the server that the list of zones has changed, and waits until it serves them all.
     async fn configure(&self, state: &mut State) -> Result<()> {
-        self.scratch.write("knot.conf", configuration(&self.scratch, &self.address, &state.zones))?;
+        let text = configuration(&self.scratch, &self.address, &self.keys, &state.zones);
+        self.scratch.write("knot.conf", text)?;
         if !state.process.is_running() {
             return Ok(());
         }
@@ -325,8 +341,26 @@ fn file_name(zone: &str) -> String {
     format!("{}zone", if zone == "." { "root." } else { zone })
 }
 
-fn configuration(scratch: &Scratch, address: &Address, zones: &BTreeMap<String, Zone>) -> String {
+fn configuration(
+    scratch: &Scratch,
+    address: &Address,
+    keys: &[TsigKey],
+    zones: &BTreeMap<String, Zone>,
+) -> String {
     let directory = scratch.path().display();
+    let (mut key_section, mut acl) = (String::new(), "");
+    if !keys.is_empty() {
+        let each = keys.iter().map(|TsigKey { name, algorithm, secret }| {
+            format!("  - id: {name}\n    algorithm: {algorithm}\n    secret: {secret}\n")
+        });
+        let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        key_section = format!(
+            "key:\n{}acl:\n  - id: update\n    key: [{}]\n    action: [update, transfer]\n",
+            each.collect::<String>(),
+            names.join(", ")
+        );
+        acl = "    acl: update\n";
+    }
     let mut text = format!(
         r#"server:
     rundir: "{directory}/run"
@@ -337,7 +371,7 @@ fn configuration(scratch: &Scratch, address: &Address, zones: &BTreeMap<String, 
 log:
   - target: stderr
     any: info
-database:
+{key_section}database:
     storage: "{directory}/db"
     journal-db-max-size: 64M
 control:
@@ -349,7 +383,7 @@ template:
     zonefile-sync: -1
     journal-content: all
     serial-policy: increment
-zone:
+{acl}zone:
 "#,
         address.ip()
     );

@@ -1,16 +1,22 @@
 //! Real DNS servers on loopback addresses of their own.
 
+mod bind;
 mod kdig;
 mod knot;
 mod lookup;
+mod pdns;
 mod tree;
+mod tsig;
 mod unbound;
 mod zone;
 
+pub use bind::Bind;
 pub use kdig::kdig;
 pub use knot::Knot;
 pub use lookup::{Answer, Found, lookup};
+pub use pdns::Pdns;
 pub use tree::DnsTree;
+pub use tsig::{TsigKey, nsupdate};
 pub use unbound::{Caching, Unbound};
 pub use zone::txt;
 
