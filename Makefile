@@ -19,6 +19,11 @@ demo: servers ## Run the whole story on a real API server with real DNS; KEEP=1 
 test: servers ## Run all tests
 	tests/run.sh
 
+.PHONY: chaos
+chaos: servers ## Kill and stall everything while keys are rolled and mail flows; SEED=S replays the faults of a run
+	cargo build --workspace --bins
+	cargo test --test chaos -- --long $(if $(SEED),--seed $(SEED))
+
 .PHONY: bench
 bench: servers ## Measure speed and memory; one line for each figure
 	cargo bench --bench operator

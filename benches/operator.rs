@@ -147,7 +147,7 @@ async fn processors(world: &World) -> Vec<(String, Duration)> {
     let usage =
         |name: &str, usage: dkim_testbed::Result<Usage>| (name.to_owned(), usage.expect("it runs").cpu);
     let mut all = vec![usage("the controller", world.operator.controller().usage().await)];
-    if let Some(dns) = world.operator.dns() {
+    for dns in world.operator.dns() {
         all.push(usage("the embedded DNS server", dns.usage().await));
     }
     all.push(usage("Unbound", world.tree.unbound().usage().await));

@@ -8,6 +8,7 @@ mod common;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use common::random::{Random, fresh_seed};
 use common::{Outcome, World};
 use dkim_operator::api::signing_config::SigningConfig;
 use dkim_operator::model::key::KeyFingerprint;
@@ -18,18 +19,6 @@ use serde_json::json;
 const KILLS: u32 = 20;
 /// Replays a run: DKIM_SEED=… cargo test --test crash.
 const SEED: &str = "DKIM_SEED";
-
-/// A small generator (xorshift64*), so that a run can be replayed from its seed alone.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
 
 /// What a receiver finds for the signature that the Secret asks for.
 async fn receiver_finds(world: &World, config: &SigningConfig) -> Result<KeyFingerprint, String> {
@@ -44,12 +33,9 @@ async fn receiver_finds(world: &World, config: &SigningConfig) -> Result<KeyFing
 
 #[tokio::test]
 async fn killed_at_random_points_of_rotations_and_nothing_breaks() -> Outcome {
-    let seed = std::env::var(SEED)
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond().unsigned_abs() as u64 | 1);
+    let seed = std::env::var(SEED).ok().and_then(|s| s.parse().ok()).unwrap_or_else(fresh_seed);
     println!("seed {seed}; replay with {SEED}={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let world = World::start().await?;
     let domain = "crash.example";
     let namespace = world.enabled(domain, json!({ "rotation": { "interval": "4s", "drain": "1s" } })).await?;
@@ -60,7 +46,7 @@ async fn killed_at_random_points_of_rotations_and_nothing_breaks() -> Outcome {
         assert!(Instant::now() < bound, "only {killed} kills in time");
         world.operator.controller().kill_and_start().await?;
         killed += 1;
-        let until = Instant::now() + Duration::from_millis(500 + random.below(4500));
+        let until = Instant::now() + random.between(500, 5000);
         while Instant::now() < until {
             let secret = world.secret(&namespace, domain).await.ok_or("the Secret is gone")?;
             let data = secret.data.unwrap_or_default();

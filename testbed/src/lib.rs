@@ -5,6 +5,8 @@
 //! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`], [`Bind`], [`Pdns`] and [`Unbound`] one
 //!   by one; [`kdig`] asks any server, [`nsupdate`] changes what one serves.
 //! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
+//! - [`Relay`]: a TCP relay that can be made to stall.
+//! - [`Mount`]: a Secret as pods see it, swapped as kubelet does.
 //! - [`Address`]: a loopback address that nobody else has; [`eventually`]: waiting with a clear message.
 //!
 //! `testbed/build.sh` builds the Kubernetes binaries once, `testbed/packages.sh` installs the DNS servers.
@@ -13,10 +15,12 @@ mod address;
 mod binaries;
 mod dns;
 mod error;
+mod mount;
 pub mod operator;
 mod plane;
 mod poll;
 mod process;
+mod relay;
 mod scratch;
 
 pub use address::Address;
@@ -25,7 +29,9 @@ pub use dns::{
     Answer, Bind, Caching, DnsTree, Found, Knot, Pdns, TsigKey, Unbound, kdig, lookup, nsupdate, txt,
 };
 pub use error::{Error, Result};
+pub use mount::Mount;
 pub use plane::{ControlPlane, KUBECONFIG_VARIABLE, Options, Output};
 pub use poll::eventually;
 pub use process::{Process, Signal, Spec, Usage};
+pub use relay::Relay;
 pub use scratch::{KEEP_VARIABLE, Scratch};

@@ -9,12 +9,15 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams};
 use tokio::sync::Mutex;
 
-use crate::{Address, ControlPlane, Error, Process, Result, Scratch, Spec, eventually};
+use crate::{Address, ControlPlane, DnsTree, Error, Process, Relay, Result, Scratch, Spec, eventually};
 
 /// The namespace the operator is installed in.
 pub const NAMESPACE: &str = "dkim-system";
 /// The name of the Helm release.
 pub const RELEASE: &str = "dkim-operator";
+
+/// The zone with the names of the embedded DNS servers.
+const HOST_ZONE: &str = "provider.example";
 
 /// What to install.
 #[derive(Debug, Clone)]
@@ -22,7 +25,8 @@ pub struct Install {
     binary: PathBuf,
     chart: PathBuf,
     values: Vec<String>,
-    dns: bool,
+    dns: usize,
+    relayed: bool,
     outlives: bool,
 }
 
@@ -35,7 +39,8 @@ impl Install {
             binary: binary.into(),
             chart: root.join("charts/dkim-operator"),
             values: Vec::new(),
-            dns: true,
+            dns: 1,
+            relayed: false,
             outlives: false,
         }
     }
@@ -49,8 +54,21 @@ impl Install {
 
     /// Runs no embedded DNS server.
     #[must_use]
-    pub fn without_dns(mut self) -> Self {
-        self.dns = false;
+    pub fn without_dns(self) -> Self {
+        self.dns_servers(0)
+    }
+
+    /// Runs so many embedded DNS servers, each at an address of its own; one where not set.
+    #[must_use]
+    pub fn dns_servers(mut self, count: usize) -> Self {
+        self.dns = count;
+        self
+    }
+
+    /// Puts a [`Relay`] between each role and the API server.
+    #[must_use]
+    pub fn relayed(mut self) -> Self {
+        self.relayed = true;
         self
     }
 
@@ -76,15 +94,19 @@ impl Install {
             helm.extend(["--set".to_owned(), value.clone()]);
         }
         let notes = plane.helm(&helm).await?.ok()?;
-        let dns_address = Address::allocate()?;
-        let controller = role(plane, &self, &scratch, "controller", &[]).await?;
-        let dns = if self.dns {
-            let listen = dns_address.port(53).to_string();
-            Some(role(plane, &self, &scratch, "dns", &["--listen".to_owned(), listen]).await?)
-        } else {
-            None
-        };
-        Ok(Operator { controller, dns, dns_address, notes, scratch })
+        let controller = role(plane, &self, &scratch, "controller", "controller", &[]).await?;
+        let mut dns_addresses = vec![Address::allocate()?];
+        let mut dns = Vec::new();
+        for number in 1..=self.dns {
+            if number > dns_addresses.len() {
+                dns_addresses.push(Address::allocate()?);
+            }
+            let listen: Vec<String> =
+                dns_addresses.last().map(|address| address.port(53).to_string()).into_iter().collect();
+            let own = [vec!["--listen".to_owned()], listen].concat();
+            dns.push(role(plane, &self, &scratch, "dns", &format!("dns{number}"), &own).await?);
+        }
+        Ok(Operator { controller, dns, dns_addresses, notes, scratch })
     }
 }
 
@@ -92,17 +114,37 @@ impl Install {
 #[derive(Debug)]
 pub struct Operator {
     controller: Role,
-    dns: Option<Role>,
-    dns_address: Address,
+    dns: Vec<Role>,
+    /// At least one: tests that run a server of their own use it.
+    dns_addresses: Vec<Address>,
     notes: String,
     scratch: Scratch,
 }
 
 impl Operator {
-    /// Where the embedded DNS server listens.
+    /// Where the embedded DNS servers listen, one after the other.
     #[must_use]
-    pub fn dns_address(&self) -> SocketAddr {
-        self.dns_address.port(53)
+    pub fn dns_addresses(&self) -> Vec<SocketAddr> {
+        self.dns_addresses.iter().map(|address| address.port(53)).collect()
+    }
+
+    /// The names of the embedded DNS servers for delegations and for `publish.nameServers`.
+    #[must_use]
+    pub fn name_servers(&self) -> Vec<String> {
+        (1..=self.dns_addresses.len()).map(|number| format!("dns{number}.{HOST_ZONE}")).collect()
+    }
+
+    /// Delegates a zone to the embedded DNS servers, whose names and addresses the tree's hosting server gets.
+    ///
+    /// # Errors
+    /// Where a server of the tree refuses.
+    pub async fn delegate(&self, tree: &DnsTree, zone: &str) -> Result<()> {
+        tree.add_zone(HOST_ZONE, 1).await?;
+        for (name, address) in self.name_servers().iter().zip(&self.dns_addresses) {
+            tree.add_record(name, 60, "A", &address.ip().to_string()).await?;
+            tree.delegate(zone, name, address.ip()).await?;
+        }
+        Ok(())
     }
 
     /// What helm printed.
@@ -123,10 +165,10 @@ impl Operator {
         &self.controller
     }
 
-    /// The DNS server, if there is one.
+    /// The DNS servers.
     #[must_use]
-    pub fn dns(&self) -> Option<&Role> {
-        self.dns.as_ref()
+    pub fn dns(&self) -> &[Role] {
+        &self.dns
     }
 }
 
@@ -135,6 +177,7 @@ impl Operator {
 pub struct Role {
     process: Mutex<Process>,
     health: Address,
+    relay: Option<Relay>,
 }
 
 impl Role {
@@ -154,6 +197,36 @@ impl Role {
     /// Where it cannot be ended.
     pub async fn kill(&self) -> Result<()> {
         self.process.lock().await.kill().await.map(|_| ())
+    }
+
+    /// Starts it again after [`Role::kill`]; returns without waiting for readiness.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub async fn launch(&self) -> Result<()> {
+        self.process.lock().await.start()
+    }
+
+    /// Makes it hang until [`Role::resume`].
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn pause(&self) -> Result<()> {
+        self.process.lock().await.pause().await
+    }
+
+    /// Lets it go on after [`Role::pause`].
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn resume(&self) -> Result<()> {
+        self.process.lock().await.resume()
+    }
+
+    /// Its way to the API server, where [`Install::relayed`] was set.
+    #[must_use]
+    pub fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
     }
 
     /// Starts it again after [`Role::kill`] and waits until it is ready.
@@ -188,12 +261,13 @@ impl Role {
     }
 }
 
-/// Starts one role with the ServiceAccount and the arguments of its Deployment.
+/// Starts one process of a role with the ServiceAccount and the arguments of its Deployment.
 async fn role(
     plane: &ControlPlane,
     install: &Install,
     scratch: &Scratch,
     component: &str,
+    name: &str,
     own: &[String],
 ) -> Result<Role> {
     let deployments: Api<Deployment> = Api::namespaced(plane.admin()?, NAMESPACE);
@@ -210,14 +284,18 @@ async fn role(
     let chart_args = pod.containers.first().and_then(|c| c.args.clone()).ok_or_else(missing)?;
 
     let token = plane.service_account_token(NAMESPACE, &account, Duration::from_secs(12 * 3600)).await?;
-    let kubeconfig = scratch.join(format!("{component}.kubeconfig"));
-    plane.kubeconfig_for_token(&token, &kubeconfig)?;
+    let kubeconfig = scratch.join(format!("{name}.kubeconfig"));
+    let relay = if install.relayed { Some(Relay::start(plane.api_address()?).await?) } else { None };
+    match &relay {
+        Some(relay) => plane.kubeconfig_through(relay.address(), &token, &kubeconfig)?,
+        None => plane.kubeconfig_for_token(&token, &kubeconfig)?,
+    }
     let health = Address::allocate()?;
     let ready = health.port(8080);
     let addresses = ["--health-addr", "--listen"];
     let chart_args =
         chart_args.iter().filter(|arg| !addresses.iter().any(|a| arg.split('=').next() == Some(a)));
-    let mut process = Spec::new(component, &install.binary, scratch.join(format!("{component}.log")))
+    let mut process = Spec::new(name, &install.binary, scratch.join(format!("{name}.log")))
         .args(chart_args)
         .args(own)
         .arg("--health-addr")
@@ -227,8 +305,8 @@ async fn role(
         .env_remove("KUBERNETES_SERVICE_HOST")
         .outlives_parent(install.outlives)
         .spawn()?;
-    process.ready(Duration::from_secs(30), &format!("{component} is ready"), || http_ok(ready)).await?;
-    Ok(Role { process: Mutex::new(process), health })
+    process.ready(Duration::from_secs(30), &format!("{name} is ready"), || http_ok(ready)).await?;
+    Ok(Role { process: Mutex::new(process), health, relay })
 }
 
 async fn http_ok(address: SocketAddr) -> std::result::Result<(), String> {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod dns;
+pub mod random;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,13 +47,21 @@ impl World {
         values: &[&str],
         provider: Value,
     ) -> Result<World, Box<dyn std::error::Error>> {
+        let install = Install::new(env!("CARGO_BIN_EXE_dkim-operator"));
+        let install = values.iter().fold(install, |install, value| install.set(*value));
+        Self::start_installed(options, install, provider).await
+    }
+
+    /// The same with an installation of one's own.
+    pub async fn start_installed(
+        options: Options,
+        install: Install,
+        provider: Value,
+    ) -> Result<World, Box<dyn std::error::Error>> {
         let plane = Arc::new(ControlPlane::start(options.with_controller_manager()).await?);
         let tree = DnsTree::start().await?;
-        let install = Install::new(env!("CARGO_BIN_EXE_dkim-operator"));
-        let operator =
-            values.iter().fold(install, |install, value| install.set(*value)).start(&plane).await?;
-        tree.add_zone("provider.example", 1).await?;
-        tree.delegate("onmail.example", "ns1.provider.example", operator.dns_address().ip()).await?;
+        let operator = install.start(&plane).await?;
+        operator.delegate(&tree, "onmail.example").await?;
         let world = World { plane, tree, operator };
         world.apply(&world.provider("default", provider)).await?;
         Ok(world)
@@ -65,7 +74,7 @@ impl World {
             "default": name == "default",
             "keyPolicy": { "minInterval": "1s", "minDrain": "1s", "signerLag": "1s" },
             "publish": {
-                "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": ["ns1.provider.example"],
+                "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": self.operator.name_servers(),
             },
             "verification": {
                 "resolvers": [self.tree.resolver().to_string()],

@@ -1,11 +1,12 @@
 #!/usr/bin/python3
 """Verifies messages with dkimpy.
 
-usage: dkimpy.py (--dns FILE | --resolver IP[:PORT]) MESSAGE...
+usage: dkimpy.py (--dns FILE | --resolver IP[:PORT]) (MESSAGE... | -)
 
-FILE is a table of NAME<TAB>TXT lines. Prints for each message one line
-FILE<TAB>pass|fail<TAB>d=<TAB>s=<TAB>reason. A message passes if it has signatures and all of them verify;
-d= and s= of several are joined by commas.
+FILE is a table of NAME<TAB>TXT lines; with - the names of messages come line by line from standard input, and each is
+answered at once. Prints for each message one line FILE<TAB>pass|fail|temp<TAB>d=<TAB>s=<TAB>reason. A message passes
+if it has signatures and all of them verify; d= and s= of several are joined by commas; temp is a DNS that gives no
+answer now (TEMPFAIL of RFC 6376 section 6.1.2).
 """
 import re
 import sys
@@ -14,6 +15,10 @@ try:
     import dkim
 except ImportError:
     sys.exit("dkimpy is missing: apt-get install python3-dkim python3-nacl")
+
+
+# What dnspython raises where nobody answers, or with SERVFAIL or REFUSED only.
+NO_ANSWER = ("Timeout", "LifetimeTimeout", "NoNameservers")
 
 
 def table(path):
@@ -72,7 +77,8 @@ def verify(message, lookup):
                 return "fail", d, s, "signature %d does not verify" % (index + 1)
         except Exception as error:  # dkimpy raises of many kinds on bad input
             text = " ".join(str(error).split()) or type(error).__name__
-            return "fail", d, s, "signature %d: %s" % (index + 1, text)
+            verdict = "temp" if type(error).__name__ in NO_ANSWER else "fail"
+            return verdict, d, s, "signature %d: %s" % (index + 1, text)
     return "pass", d, s, "%d verified" % len(fields)
 
 
@@ -80,9 +86,10 @@ def main(arguments):
     if len(arguments) < 3 or arguments[0] not in ("--dns", "--resolver"):
         sys.exit(__doc__.strip())
     lookup = (table if arguments[0] == "--dns" else resolver)(arguments[1])
-    for path in arguments[2:]:
+    paths = (line.rstrip("\n") for line in sys.stdin) if arguments[2:] == ["-"] else arguments[2:]
+    for path in paths:
         with open(path, "rb") as file:
-            print("\t".join((path,) + verify(file.read(), lookup)))
+            print("\t".join((path,) + verify(file.read(), lookup)), flush=True)
 
 
 main(sys.argv[1:])

@@ -1,11 +1,12 @@
 #!/usr/bin/perl
 # Verifies messages with Mail::DKIM.
 #
-# usage: mail_dkim.pl (--dns FILE | --resolver IP[:PORT]) MESSAGE...
+# usage: mail_dkim.pl (--dns FILE | --resolver IP[:PORT]) (MESSAGE... | -)
 #
-# FILE is a table of NAME<TAB>TXT lines. Prints for each message one line
-# FILE<TAB>pass|fail<TAB>d=<TAB>s=<TAB>reason. A message passes if it has signatures and all of them verify;
-# d= and s= of several are joined by commas. Old versions of Mail::DKIM know no Ed25519: such a signature fails.
+# FILE is a table of NAME<TAB>TXT lines; with - the names of messages come line by line from standard input, and each
+# is answered at once. Prints for each message one line FILE<TAB>pass|fail|temp<TAB>d=<TAB>s=<TAB>reason. A message
+# passes if it has signatures and all of them verify; d= and s= of several are joined by commas; temp is a DNS that
+# gives no answer now. Old versions of Mail::DKIM know no Ed25519: such a signature fails.
 use strict;
 use warnings;
 
@@ -50,7 +51,7 @@ sub errorstring { return 'NOERROR' }
 package main;
 
 my ( $source, $where, @messages ) = @ARGV;
-die "usage: mail_dkim.pl (--dns FILE | --resolver IP[:PORT]) MESSAGE...\n"
+die "usage: mail_dkim.pl (--dns FILE | --resolver IP[:PORT]) (MESSAGE... | -)\n"
   unless @messages && $source =~ /^--(dns|resolver)$/;
 
 if ( $source eq '--dns' ) {
@@ -62,11 +63,21 @@ else {
       : $where =~ /^([^:]+):(\d+)$/   ? ( $1, $2 )
       :                                 ( $where, 53 );
     Mail::DKIM::DNS::resolver(
-        Net::DNS::Resolver->new( config_file => '/dev/null', nameservers => [$host], port => $port, recurse => 1 ) );
+        Net::DNS::Resolver->new(
+            config_file => '/dev/null', nameservers => [$host], port => $port, recurse => 1, retrans => 1, retry => 3
+        )
+    );
 }
 
-for my $path (@messages) {
-    print join( "\t", $path, verify($path) ), "\n";
+$| = 1;
+if ( "@messages" eq '-' ) {
+    while ( my $path = <STDIN> ) {
+        chomp $path;
+        print join( "\t", $path, verify($path) ), "\n";
+    }
+}
+else {
+    print join( "\t", $_, verify($_) ), "\n" for @messages;
 }
 
 sub verify {
@@ -93,7 +104,8 @@ sub verify {
     my $s = join ',', map { $_->selector // '' } @signatures;
     if ( defined $fault ) {
         $fault =~ s/\s+/ /g;
-        return ( 'fail', $d, $s, $fault );
+        my $verdict = $fault =~ /DNS error|DNS query timeout/ ? 'temp' : 'fail';
+        return ( $verdict, $d, $s, $fault );
     }
     return ( 'pass', $d, $s, scalar(@signatures) . ' verified' );
 }

@@ -50,23 +50,29 @@ impl Access {
     pub(super) fn write_admin(&self, path: &Path) -> Result<()> {
         match (&self.found, &self.config.auth_info.token) {
             (Some(text), _) => scratch::write(path, text),
-            (None, Some(token)) => self.write(path, token),
+            (None, Some(token)) => self.write(path, token, None),
             (None, None) => Err(Error::Kubeconfig("the administrator has no token".to_owned())),
         }
     }
 
-    /// Writes a kubeconfig for whoever has `token`. JSON is YAML, too.
-    fn write(&self, path: &Path, token: &SecretString) -> Result<()> {
+    /// Writes a kubeconfig for whoever has `token`. JSON is YAML, too. `relay` is where the API server is reached
+    /// instead of at its own address.
+    fn write(&self, path: &Path, token: &SecretString, relay: Option<SocketAddr>) -> Result<()> {
         let authorities = self.config.root_cert.iter().flatten().map(|der| to_pem(der)).collect::<String>();
+        let mut cluster = json!({
+            "server": self.config.cluster_url.to_string().trim_end_matches('/'),
+            "certificate-authority-data": BASE64.encode(authorities.as_bytes()),
+        });
+        if let Some(relay) = relay {
+            cluster["server"] = json!(format!("https://{relay}"));
+            cluster["tls-server-name"] = json!("kubernetes");
+        }
         let text = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "testbed",
             "contexts": [{ "name": "testbed", "context": { "cluster": "testbed", "user": "testbed" } }],
-            "clusters": [{ "name": "testbed", "cluster": {
-                "server": self.config.cluster_url.to_string().trim_end_matches('/'),
-                "certificate-authority-data": BASE64.encode(authorities.as_bytes()),
-            } }],
+            "clusters": [{ "name": "testbed", "cluster": cluster }],
             "users": [{ "name": "testbed", "user": { "token": token.expose_secret() } }],
         });
         scratch::write(path, format!("{text:#}\n"))
@@ -149,7 +155,25 @@ impl ControlPlane {
     /// # Errors
     /// Where it cannot be written.
     pub fn kubeconfig_for_token(&self, token: &str, path: impl AsRef<Path>) -> Result<()> {
-        self.access.write(path.as_ref(), &token.to_owned().into())
+        self.access.write(path.as_ref(), &token.to_owned().into(), None)
+    }
+
+    /// The same, with the API server reached through a relay (see [`crate::Relay`]).
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn kubeconfig_through(&self, relay: SocketAddr, token: &str, path: impl AsRef<Path>) -> Result<()> {
+        self.access.write(path.as_ref(), &token.to_owned().into(), Some(relay))
+    }
+
+    /// Where the API server listens.
+    ///
+    /// # Errors
+    /// Where it is not reached by address and port.
+    pub fn api_address(&self) -> Result<SocketAddr> {
+        let url = &self.access.config.cluster_url;
+        let address = url.authority().and_then(|authority| authority.as_str().parse().ok());
+        address.ok_or_else(|| Error::Kubeconfig(format!("{url} has no address and port")))
     }
 
     /// Writes the administrator's kubeconfig to a place of the caller's.

@@ -246,6 +246,22 @@ impl ControlPlane {
         self.own("resuming kube-apiserver")?.lock().await.resume(Role::Apiserver)
     }
 
+    /// Makes etcd hang until [`ControlPlane::resume_etcd`].
+    ///
+    /// # Errors
+    /// Where it was not started here, or does not run.
+    pub async fn pause_etcd(&self) -> Result<()> {
+        self.own("pausing etcd")?.lock().await.pause(Role::Etcd).await
+    }
+
+    /// Lets etcd go on after [`ControlPlane::pause_etcd`].
+    ///
+    /// # Errors
+    /// Where it was not started here, or does not run.
+    pub async fn resume_etcd(&self) -> Result<()> {
+        self.own("resuming etcd")?.lock().await.resume(Role::Etcd)
+    }
+
     async fn restart(&self, action: &'static str, role: Role) -> Result<()> {
         let mut servers = self.own(action)?.lock().await;
         servers.kill(role).await?;

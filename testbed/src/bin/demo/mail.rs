@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use dkim_testbed::Mount;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use tokio::io::AsyncWriteExt;
@@ -20,9 +21,8 @@ pub struct Mailer {
     pub from: String,
     secrets: Api<Secret>,
     secret: String,
-    keys: PathBuf,
+    keys: Mount,
     version: Option<String>,
-    generation: u32,
 }
 
 impl Mailer {
@@ -33,36 +33,18 @@ impl Mailer {
             from: from.to_owned(),
             secrets,
             secret: secret.to_owned(),
-            keys: directory.join(domain),
+            keys: Mount::new(directory.join(domain)),
             version: None,
-            generation: 0,
         }
     }
 
-    /// Brings the directory up to date the way kubelet does it: a new directory, then one atomic swap of `..data`.
+    /// Brings the directory up to date with the Secret, as kubelet does.
     pub async fn sync(&mut self) -> Result<(), Failure> {
         let Some(secret) = self.secrets.get_opt(&self.secret).await? else { return Ok(()) };
-        if secret.metadata.resource_version == self.version {
-            return Ok(());
+        if secret.metadata.resource_version != self.version {
+            self.keys.show(secret.data.iter().flatten().map(|(name, bytes)| (name, bytes.0.as_slice())))?;
+            self.version = secret.metadata.resource_version;
         }
-        self.generation += 1;
-        let fresh = format!("..{}", self.generation);
-        let directory = self.keys.join(&fresh);
-        std::fs::create_dir_all(&directory)?;
-        for (name, bytes) in secret.data.iter().flatten() {
-            let path = directory.join(name);
-            std::fs::write(&path, &bytes.0)?;
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-            let link = self.keys.join(name);
-            if !link.is_symlink() {
-                std::os::unix::fs::symlink(Path::new("..data").join(name), link)?;
-            }
-        }
-        let swap = self.keys.join("..data_tmp");
-        let _ = std::fs::remove_file(&swap);
-        std::os::unix::fs::symlink(&fresh, &swap)?;
-        std::fs::rename(&swap, self.keys.join("..data"))?;
-        self.version = secret.metadata.resource_version;
         Ok(())
     }
 
@@ -75,7 +57,7 @@ impl Mailer {
         );
         let mut child = tokio::process::Command::new(operator)
             .args(["sign", "--key-dir"])
-            .arg(&self.keys)
+            .arg(self.keys.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -92,8 +92,7 @@ impl Demo {
             install = install.keep();
         }
         let operator = install.start(&plane).await?;
-        tree.add_zone("provider.example", 1).await?;
-        tree.delegate("onmail.example", "ns1.provider.example", operator.dns_address().ip()).await?;
+        operator.delegate(&tree, "onmail.example").await?;
         Ok(Self { plane, tree, operator, binary, root, began })
     }
 
@@ -119,7 +118,7 @@ impl Demo {
         self.plane.kubectl(["apply", "--server-side", "-f", &provider]).await?.ok()?;
         let hurry = json!({ "spec": {
             "keyPolicy": { "minInterval": "1s", "minDrain": "1s", "signerLag": "2s" },
-            "publish": { "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": ["ns1.provider.example"] },
+            "publish": { "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": self.operator.name_servers() },
             "verification": { "resolvers": [self.tree.resolver().to_string()], "pendingInterval": "1s", "interval": "2s", "grace": "2s" },
         } });
         self.plane
