@@ -27,7 +27,6 @@ pub struct Install {
     values: Vec<String>,
     dns: usize,
     relayed: bool,
-    outlives: bool,
 }
 
 impl Install {
@@ -41,7 +40,6 @@ impl Install {
             values: Vec::new(),
             dns: 1,
             relayed: false,
-            outlives: false,
         }
     }
 
@@ -69,13 +67,6 @@ impl Install {
     #[must_use]
     pub fn relayed(mut self) -> Self {
         self.relayed = true;
-        self
-    }
-
-    /// Leaves the processes running when this program ends.
-    #[must_use]
-    pub fn keep(mut self) -> Self {
-        self.outlives = true;
         self
     }
 
@@ -303,7 +294,6 @@ async fn role(
         .env("KUBECONFIG", &kubeconfig)
         .env("DKIM_OPERATOR_LOG", std::env::var("DKIM_OPERATOR_LOG").unwrap_or_else(|_| "info".to_owned()))
         .env_remove("KUBERNETES_SERVICE_HOST")
-        .outlives_parent(install.outlives)
         .spawn()?;
     process.ready(Duration::from_secs(30), &format!("{name} is ready"), || http_ok(ready)).await?;
     Ok(Role { process: Mutex::new(process), health, relay })

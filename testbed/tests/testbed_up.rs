@@ -1,10 +1,12 @@
 //! The program `testbed-up`: exit codes, environment, and nothing left behind.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use dkim_testbed::{Scratch, Signal, Spec, eventually};
+use dkim_testbed::{Binaries, Scratch, Signal, Spec, eventually};
 
 type Outcome = std::result::Result<(), Box<dyn std::error::Error>>;
 
@@ -42,6 +44,34 @@ fn wrong_use_and_missing_commands_are_told() -> Outcome {
     let missing = testbed_up(&["--no-controller-manager", "no-such-command"])?;
     assert_eq!(missing.status.code(), Some(125));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-command could not be started"));
+    Ok(())
+}
+
+#[test]
+fn binaries_from_elsewhere_are_used() -> Outcome {
+    let built = Binaries::locate()?;
+    let assets = tempfile::tempdir()?;
+    let used = assets.path().join("used");
+    for real in [built.etcd()?, built.kube_apiserver()?, built.kubectl()?] {
+        let name = real.file_name().ok_or("no name")?;
+        let script = format!(
+            "#!/bin/sh\necho {} >>{}\nexec {} \"$@\"\n",
+            name.to_string_lossy(),
+            used.display(),
+            real.display()
+        );
+        let path = assets.path().join(name);
+        std::fs::write(&path, script)?;
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_testbed-up"))
+        .env("KUBEBUILDER_ASSETS", assets.path())
+        .args(["--", "kubectl", "get", "--raw", "/readyz"])
+        .output()?;
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("ok"), "{stdout}{stderr}");
+    let used: BTreeSet<String> = std::fs::read_to_string(used)?.lines().map(str::to_owned).collect();
+    assert_eq!(used, ["etcd", "kube-apiserver", "kubectl"].map(str::to_owned).into());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The whole story in two minutes, on a real API server with real DNS: keys made, two CNAMEs shown, missing, published,
 //! signing switched on, keys rolled, and every message verified by implementations that are not ours.
 
+mod keep;
 mod mail;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dkim_testbed::operator::{Install, Operator};
-use dkim_testbed::{ControlPlane, DnsTree, Options, Scratch, eventually};
+use dkim_testbed::{Binaries, ControlPlane, DnsTree, Options, Scratch, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use mail::{Mailer, Post, Verifier};
@@ -40,16 +41,20 @@ enum Failure {
     Said(String),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match Demo::run().await {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(failure) => {
-            eprintln!("demo: failed: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> ExitCode {
+    let told = if keep::wanted() && !keep::is_keeper() {
+        keep::tell().map_err(Failure::from)
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(Failure::from)
+            .and_then(|runtime| runtime.block_on(Demo::run()))
+    };
+    told.unwrap_or_else(|failure| {
+        eprintln!("demo: failed: {failure}");
+        ExitCode::FAILURE
+    })
 }
 
 struct Demo {
@@ -62,35 +67,29 @@ struct Demo {
 }
 
 impl Demo {
-    async fn run() -> Result<bool, Failure> {
-        let keep = std::env::var_os("KEEP").is_some_and(|v| !v.is_empty() && v != "0");
-        let demo = Self::start(keep).await?;
+    async fn run() -> Result<ExitCode, Failure> {
+        let demo = Self::start().await?;
         let result = demo.story().await;
-        if keep {
-            demo.leave().await;
-        } else if result.is_err() {
+        if result.is_err() {
             eprintln!("--- the controller's log ---\n{}", demo.operator.controller().log().await);
         }
-        result
+        let good = result?;
+        if keep::is_keeper() {
+            keep::stay(good).await?;
+        }
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    async fn start(keep: bool) -> Result<Self, Failure> {
+    async fn start() -> Result<Self, Failure> {
         let began = Instant::now();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned();
         let binary = std::env::current_exe()?.with_file_name("dkim-operator");
         say(began, "starting etcd, kube-apiserver and kube-controller-manager");
-        let mut options = Options::new().with_controller_manager();
-        if keep {
-            options = options.keep();
-        }
-        let plane = ControlPlane::start(options).await?;
+        let plane = ControlPlane::start(Options::new().with_controller_manager()).await?;
         say(began, "starting DNS: a root, the tenants' servers (Knot) and a resolver (Unbound)");
         let tree = DnsTree::start().await?;
         say(began, "installing the operator from charts/dkim-operator with helm");
-        let mut install = Install::new(&binary).set("controller.allSecretNamespaces=true");
-        if keep {
-            install = install.keep();
-        }
+        let install = Install::new(&binary).set("controller.allSecretNamespaces=true");
         let operator = install.start(&plane).await?;
         operator.delegate(&tree, "onmail.example").await?;
         Ok(Self { plane, tree, operator, binary, root, began })
@@ -231,6 +230,9 @@ impl Demo {
         for failure in &post.failures {
             println!("not verified: {failure}");
         }
+        if keep::is_keeper() {
+            self.tell_how_to_look()?;
+        }
         let unverifiable = messages - verified;
         let good = unverifiable == 0 && senders.len() >= 3 && turned >= ROTATIONS && post.failures.is_empty();
         println!(
@@ -300,13 +302,24 @@ impl Demo {
         Ok(())
     }
 
-    async fn leave(self) {
+    /// How to look at what goes on running.
+    fn tell_how_to_look(&self) -> Outcome {
+        let plugin = self.binary.parent().unwrap_or(Path::new("."));
+        let tools = Binaries::locate()?.directories().into_iter().chain([plugin.to_owned()]);
+        let tools: Vec<String> = tools.map(|directory| directory.display().to_string()).collect();
         println!("\nKEEP=1: everything goes on running. Look at it with");
-        println!("    export KUBECONFIG={}", self.plane.kubeconfig().display());
+        println!(
+            "    export KUBECONFIG={} PATH={}:$PATH",
+            self.plane.kubeconfig().display(),
+            tools.join(":")
+        );
         println!("    kubectl get dkim,dkimprovider,dkimrecordset -A");
-        println!("    dig @{} selector1._domainkey.contoso.com TXT", self.tree.resolver().ip());
-        println!("Logs are in {}. Press Ctrl-C to end it.", self.operator.directory().display());
-        let _ = tokio::signal::ctrl_c().await;
+        println!("    kubectl dkim status -n {TENANT}");
+        println!("    kdig @{} selector1._domainkey.contoso.com TXT", self.tree.resolver().ip());
+        println!("    tail {}/*.log", self.operator.directory().display());
+        println!("and end it with");
+        println!("    kill {}", std::process::id());
+        Ok(())
     }
 }
 
