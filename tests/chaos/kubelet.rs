@@ -128,7 +128,9 @@ impl Kubelet {
         } else {
             let left = (mounted.current + SIGNER_LAG - MARGIN).saturating_duration_since(now);
             let most = u64::try_from(left.as_millis())?;
-            let due = now + Duration::from_millis(self.random.below(most + 1));
+            // At any time, and every other time as late as can be.
+            let lag = if self.random.below(2) == 0 { most } else { self.random.below(most + 1) };
+            let due = now + Duration::from_millis(lag);
             mounted.next = Some(Next { version, data, current: now, due });
         }
         Ok(())

@@ -17,8 +17,8 @@ use crate::verifiers::{Pool, Verdict};
 
 /// How soon a receiver tries again after a temporary failure.
 const AGAIN: Duration = Duration::from_millis(300);
-/// What the longest delay leaves for the verification itself.
-const IN_TIME: Duration = Duration::from_millis(700);
+/// The longest delay of a message: the drain, less the time that verification itself may take.
+pub const LATEST: Duration = DRAIN.saturating_sub(Duration::from_millis(700));
 
 /// A signed message.
 pub struct Message {
@@ -63,12 +63,11 @@ impl Post {
         &self.tally
     }
 
-    /// Takes a message on; it is verified at once, and again after `late` (at most the drain).
+    /// Takes a message on; it is verified at once, and again after `late` (at most [`LATEST`]).
     pub fn take(&mut self, message: Message, late: Duration) {
         while self.under_way.try_join_next().is_some() {}
         let (pools, tally, began) = (self.pools.clone(), self.tally.clone(), self.began);
         self.under_way.spawn(async move {
-            let late = late.min(DRAIN - IN_TIME);
             let checks = [Duration::ZERO, late].into_iter().flat_map(|delay| {
                 let message = &message;
                 pools.iter().map(move |(name, pool)| check(name, pool, message, delay))

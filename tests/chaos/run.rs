@@ -15,10 +15,10 @@ use crate::common::random::Random;
 use crate::faults;
 use crate::kubelet::{Kubelet, Seen};
 use crate::plan::Plan;
-use crate::post::{Message, Post};
+use crate::post::{LATEST, Message, Post};
 use crate::schedule::{Fault, Schedule};
 use crate::signer::{Made, Signer};
-use crate::stage::{DNS_SERVERS, DRAIN, Stage};
+use crate::stage::{DNS_SERVERS, Stage};
 use crate::verdict::Verdict;
 
 /// How often a long run tells how it goes.
@@ -169,8 +169,9 @@ impl Office {
             }
             Made::Signed { file, how, at } => {
                 self.sent += 1;
-                let drain = u64::try_from(DRAIN.as_millis())?;
-                self.post.take(Message { file, how, at }, self.random.between(0, drain));
+                // At any time, and every other time as late as can be.
+                let late = if self.random.below(2) == 0 { LATEST } else { self.random.upto(LATEST) };
+                self.post.take(Message { file, how, at }, late);
             }
             Made::Unsigned(why) => {
                 self.sent += 1;

@@ -40,9 +40,11 @@ impl Stage {
         let world = world.map_err(|error| error.to_string())?;
         let namespace = world.plane.namespace().await?;
         let domains: Vec<String> = (1..=domains).map(|number| format!("chaos{number}.example")).collect();
-        for domain in &domains {
+        for (number, domain) in domains.iter().enumerate() {
             world.tree.add_zone(domain, 1).await?;
-            let rotation = json!({ "interval": "2s", "drain": format!("{}s", DRAIN.as_secs()) });
+            // As soon as it can, or at a pace of its own, so that faults meet every phase.
+            let interval = ["2s", "20s", "23s"][number % 3];
+            let rotation = json!({ "interval": interval, "drain": format!("{}s", DRAIN.as_secs()) });
             world.create(&namespace, domain, json!({ "rotation": rotation })).await;
         }
         for domain in &domains {

@@ -20,9 +20,14 @@ impl Random {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) % bound.max(1)
     }
 
+    /// A span no longer than another.
+    pub fn upto(&mut self, most: Duration) -> Duration {
+        self.between(0, u64::try_from(most.as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// A span between two, in milliseconds.
     pub fn between(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.below(most - least + 1))
+        Duration::from_millis(least + self.below((most - least).saturating_add(1)))
     }
 }
 
