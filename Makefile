@@ -26,7 +26,7 @@ chaos: servers ## Kill and stall everything while keys are rolled and mail flows
 
 .PHONY: bench
 bench: servers ## Measure speed and memory; one line for each figure
-	cargo bench --bench operator
+	cargo bench --bench operator --bench dns
 
 .PHONY: lint
 lint: packages ## Check format, lints, scripts, licences and the chart

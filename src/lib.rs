@@ -10,6 +10,7 @@ pub mod crds;
 pub mod dns;
 pub mod listen;
 pub mod lookup;
+pub mod metrics;
 pub mod model;
 pub mod probes;
 pub mod signing;

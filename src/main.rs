@@ -1,13 +1,14 @@
 //! The operator's binary: one program, several roles, each with the least it needs.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use dkim_operator::controller::{self, ControllerOptions, SystemClock};
-use dkim_operator::dns::{self, DnsOptions};
+use dkim_operator::dns::{self, DnsOptions, Rates};
+use dkim_operator::metrics::Metrics;
 use dkim_operator::signing::{Unknown, run_sign};
 use dkim_operator::{crds, probes};
 use tokio::sync::watch;
@@ -88,6 +89,33 @@ struct DnsArgs {
     /// Where /healthz and /readyz are served.
     #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     health_addr: SocketAddr,
+    /// UDP sockets of each address, each with a thread of its own; the number of processors where left out.
+    #[arg(long, env = "DKIM_OPERATOR_UDP_THREADS", value_parser = clap::value_parser!(u16).range(1..=64))]
+    udp_threads: Option<u16>,
+    /// Where the zones are kept, so that they are served after a restart while the API server is away.
+    #[arg(long, env = "DKIM_OPERATOR_STATE_FILE")]
+    state_file: Option<PathBuf>,
+    /// A file with the secrets of DNS cookies, which all servers of a name share: 32 hexadecimal digits a line, the
+    /// first in use, others still honoured. Read again when it changes; a secret of its own where left out.
+    #[arg(long, env = "DKIM_OPERATOR_COOKIE_SECRET_FILE")]
+    cookie_secret_file: Option<PathBuf>,
+    /// A file with the TSIG keys with which secondaries may fetch the zones (AXFR, IXFR): [ALGORITHM:]NAME:SECRET a line,
+    /// as dig -y takes them; hmac-sha256 where left out. Read again when it changes; no transfers where left out.
+    #[arg(long, env = "DKIM_OPERATOR_TRANSFER_KEY_FILE")]
+    transfer_key_file: Option<PathBuf>,
+    /// Secondaries that are told of each change (NOTIFY), as ADDRESS or ADDRESS:PORT, separated by commas.
+    #[arg(long, env = "DKIM_OPERATOR_NOTIFY", value_delimiter = ',', value_parser = secondary)]
+    notify: Vec<SocketAddr>,
+    /// Answers over UDP with the same content a second to one network (/24, /56); 0 is no limit. Clients with a cookie
+    /// are not limited.
+    #[arg(long, env = "DKIM_OPERATOR_RATE_LIMIT", default_value_t = 100)]
+    rate_limit: u32,
+    /// All answers over UDP a second to one network; 0 is no limit.
+    #[arg(long, env = "DKIM_OPERATOR_RATE_LIMIT_ALL", default_value_t = 10_000)]
+    rate_limit_all: u32,
+    /// Every how many answers over a limit one is sent as truncated, so that the client comes over TCP; 0 is never.
+    #[arg(long, env = "DKIM_OPERATOR_RATE_LIMIT_SLIP", default_value_t = 2)]
+    rate_limit_slip: u32,
 }
 
 #[derive(Args)]
@@ -111,6 +139,8 @@ enum Failure {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Controller(#[from] controller::Error),
+    #[error("{0}")]
+    Dns(#[from] dns::Error),
     #[error("the definitions cannot be written as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
     #[error("{}: {source}", path.display())]
@@ -199,6 +229,7 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
         args.health_addr,
         "the lists of DkimProviders, DkimRecordSets and Namespaces",
         is_ready,
+        Metrics::default(),
     );
     tokio::select! {
         done = controller::run(client, options, Box::new(SystemClock), ready, stop_signal()) => Ok(done?),
@@ -209,12 +240,29 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
 async fn run_dns(args: DnsArgs) -> Result<(), Failure> {
     let client = client().await?;
     let (ready, is_ready) = watch::channel(false);
-    let probes = probes::serve(args.health_addr, "the list of DkimRecordSets", is_ready);
-    let options = DnsOptions { listen: args.listen, namespace: args.namespace };
+    let metrics = Metrics::default();
+    let probes = probes::serve(args.health_addr, "the list of DkimRecordSets", is_ready, metrics.clone());
+    let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let options = DnsOptions {
+        listen: args.listen,
+        namespace: args.namespace,
+        threads: args.udp_threads.map_or_else(processors, usize::from),
+        rates: Rates { same: args.rate_limit, all: args.rate_limit_all, slip: args.rate_limit_slip },
+        cookie_secrets: args.cookie_secret_file,
+        transfer_keys: args.transfer_key_file,
+        notify: args.notify,
+        state: args.state_file,
+    };
     tokio::select! {
-        done = dns::run(client, options, ready, stop_signal()) => Ok(done?),
+        done = dns::run(client, options, ready, &metrics, stop_signal()) => Ok(done?),
         ended = probes => Ok(ended?),
     }
+}
+
+/// An address, with port 53 where none is given.
+fn secondary(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    address.map_err(|_| "write an address such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53".to_owned())
 }
 
 async fn client() -> Result<kube::Client, Failure> {

@@ -8,6 +8,9 @@ set -euo pipefail
 packages=(
   knot              # authoritative DNS: the root and the tenants' zones
   knot-dnsutils     # kdig
+  bind9-dnsutils    # dig and delv
+  nsd               # a secondary of a third make
+  dnsperf           # load for the embedded DNS server
   unbound           # recursive DNS
   bind9             # authoritative DNS of another make: other faults, other answers
   pdns-server       # PowerDNS: serves what others refuse to load

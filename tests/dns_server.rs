@@ -5,6 +5,7 @@
 mod common;
 
 use common::dns::{APEX, KEY, Served, rsa_4096, set};
+use dkim_operator::dns::Rates;
 use dkim_testbed::{DnsTree, kdig};
 
 const VALUE: &str = "v=DKIM1; k=rsa; p=MIIB";
@@ -117,6 +118,30 @@ async fn edns_is_answered_in_kind() {
     }
     let badvers = ["status: BADVERS", "Version: 0;", "ext-rcode: BADVERS", "ANSWER: 0;"];
     assert_says(&server, &[KEY, "TXT", "+edns=1"], &badvers).await;
+}
+
+/// kdig makes a cookie, and with `+cookie=…` sends one; ours is known again, whatever else is in front.
+#[tokio::test]
+async fn cookies_are_given_and_free_of_limits() {
+    let server = Served::start_with(&[set(&[(KEY, VALUE)])], Rates { same: 1, all: 0, slip: 1 }).await;
+    let text =
+        assert_says(&server, &[KEY, "TXT", "+cookie=0102030405060708"], &["ANSWER: 1;", "COOKIE"]).await;
+    let line = text.lines().find(|line| line.contains("COOKIE")).unwrap();
+    let cookie: String =
+        line.split(':').next_back().unwrap().chars().filter(char::is_ascii_hexdigit).collect();
+    assert!(cookie.starts_with("0102030405060708") && cookie.len() == 48, "{line}");
+    // The limit is used up soon; then answers are cut, and the client comes over TCP.
+    for _ in 0..10 {
+        kdig(server.address, &[KEY, "TXT", "+ignore"]).await.unwrap();
+    }
+    assert_says(&server, &[KEY, "TXT", "+ignore"], &["Flags: qr aa tc rd;", "ANSWER: 0;"]).await;
+    assert_says(&server, &[KEY, "TXT"], &["(TCP)", "ANSWER: 1;"]).await;
+    let with = format!("+cookie={cookie}");
+    for _ in 0..10 {
+        assert_says(&server, &[KEY, "TXT", "+ignore", &with], &["Flags: qr aa rd;", "ANSWER: 1;"]).await;
+    }
+    let sums = server.serving.tallies.sums();
+    assert!(sums.proven >= 10 && sums.cut >= 8 && sums.dropped == 0, "{sums:?}");
 }
 
 #[tokio::test]

@@ -92,10 +92,12 @@ impl Install {
             if number > dns_addresses.len() {
                 dns_addresses.push(Address::allocate()?);
             }
+            let name = format!("dns{number}");
             let listen: Vec<String> =
                 dns_addresses.last().map(|address| address.port(53).to_string()).into_iter().collect();
-            let own = [vec!["--listen".to_owned()], listen].concat();
-            dns.push(role(plane, &self, &scratch, "dns", &format!("dns{number}"), &own).await?);
+            let state = scratch.join(format!("{name}.zones")).display().to_string();
+            let own = [vec!["--state-file".to_owned(), state, "--listen".to_owned()], listen].concat();
+            dns.push(role(plane, &self, &scratch, "dns", &name, &own).await?);
         }
         Ok(Operator { controller, dns, dns_addresses, notes, scratch })
     }
@@ -283,9 +285,11 @@ async fn role(
     }
     let health = Address::allocate()?;
     let ready = health.port(8080);
-    let addresses = ["--health-addr", "--listen"];
+    // Addresses and files are this run's own.
+    let replaced =
+        ["--health-addr", "--listen", "--state-file", "--cookie-secret-file", "--transfer-key-file"];
     let chart_args =
-        chart_args.iter().filter(|arg| !addresses.iter().any(|a| arg.split('=').next() == Some(a)));
+        chart_args.iter().filter(|arg| !replaced.iter().any(|a| arg.split('=').next() == Some(a)));
     let mut process = Spec::new(name, &install.binary, scratch.join(format!("{name}.log")))
         .args(chart_args)
         .args(own)

@@ -102,14 +102,20 @@ impl Scratch {
     }
 
     /// Makes a directory in it, where it is not there.
-    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.join(name);
         std::fs::create_dir_all(&path).context(|| format!("making {}", path.display()))?;
         Ok(path)
     }
 
     /// Writes a file in it.
-    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<PathBuf> {
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<PathBuf> {
         let path = self.join(name);
         write(&path, text)?;
         Ok(path)

@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dkim_operator::dns::{Set, Snapshot, bind};
+use dkim_operator::dns::{Cookies, Part, Rates, Serving, Set, Snapshot, bind};
 use dkim_testbed::Address;
-use serde_json::json;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 pub const APEX: &str = "_domainkey.contoso.onmail.example";
@@ -15,17 +14,18 @@ pub const KEY: &str = "selector1-contoso-com._domainkey.contoso.onmail.example";
 
 /// A record set for the zone [`APEX`], with negative answers of 60 seconds.
 pub fn set(records: &[(&str, &str)]) -> Set {
-    let record = |(name, value)| json!({ "selector": "selector1", "name": name, "ttl": 300, "value": value, "serial": 1 });
-    let spec = json!({
-        "provider": "default",
-        "guid": "contoso-com",
-        "zone": { "apex": APEX, "nameServers": ["ns1.provider.example"], "negativeTtl": 60 },
-        "drainSeconds": 60,
-        "records": records.iter().copied().map(record).collect::<Vec<_>>(),
-    });
-    let spec = serde_json::from_value(spec).expect("a record set");
-    Set { name: "contoso.com".to_owned(), created: jiff::Timestamp::UNIX_EPOCH, spec }
+    let texts = records.iter().map(|(name, text)| ((*name).to_owned(), 300, (*text).to_owned()));
+    let part = Part {
+        apex: APEX.to_owned(),
+        servers: vec!["ns1.provider.example".to_owned()],
+        negative: 60,
+        texts: texts.collect(),
+    };
+    Set { name: "contoso.com".to_owned(), created: jiff::Timestamp::UNIX_EPOCH, zones: vec![part] }
 }
+
+/// No limits.
+pub const UNLIMITED: Rates = Rates { same: 0, all: 0, slip: 0 };
 
 /// The text of a key record as long as that of an RSA 4096 key.
 pub fn rsa_4096() -> String {
@@ -35,6 +35,7 @@ pub fn rsa_4096() -> String {
 /// A server at port 53; it ends with this value.
 pub struct Served {
     pub address: SocketAddr,
+    pub serving: Arc<Serving>,
     stop: oneshot::Sender<()>,
     ended: JoinHandle<()>,
     // Given back when the server is gone.
@@ -42,17 +43,21 @@ pub struct Served {
 }
 
 impl Served {
-    /// Serves the record sets, with the serial 7.
+    /// Serves the record sets, with the serial 7 and without limits.
     pub async fn start(sets: &[Set]) -> Self {
+        Self::start_with(sets, UNLIMITED).await
+    }
+
+    /// The same with limits.
+    pub async fn start_with(sets: &[Set], rates: Rates) -> Self {
         let address = Address::allocate().expect("an address");
-        let bound = bind(&[address.port(53)]).await.expect("port 53");
+        let bound = bind(&[address.port(53)], 2).await.expect("port 53");
         let (snapshot, complaints) = Snapshot::build(sets, 7);
         assert_eq!(complaints, [""; 0]);
         let (stop, stopped) = oneshot::channel::<()>();
-        // The last snapshot is served when its sender is gone.
-        let (_, snapshot) = watch::channel(Arc::new(snapshot));
-        let ended = tokio::spawn(bound.serve(snapshot, async { _ = stopped.await }));
-        Self { address: address.port(53), stop, ended, _address: address }
+        let serving = Arc::new(Serving::new(snapshot, Cookies::random().expect("randomness"), rates));
+        let ended = tokio::spawn(bound.serve(Arc::clone(&serving), async { _ = stopped.await }));
+        Self { address: address.port(53), serving, stop, ended, _address: address }
     }
 
     /// Asks it to stop, and waits until it has.

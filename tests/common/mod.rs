@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub mod dns;
+pub mod dns_role;
 pub mod random;
 
 use std::sync::Arc;

@@ -1,9 +1,25 @@
-use hickory_proto::rr::rdata::TXT;
-use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::{NS, TXT};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use proptest::prelude::*;
 
-use super::*;
+use super::{APEX_TTL, Asker, PAYLOAD, Told, Transport, cut};
 use crate::dns::testing::{APEX, KEY, set, snapshot};
+use crate::dns::{Cookies, Snapshot};
+
+const SECRET: &str = "00112233445566778899aabbccddeeff";
+
+fn answer_told(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Option<(Vec<u8>, Told)> {
+    let cookies = Cookies::parse(SECRET).unwrap();
+    let asker = Asker { ip: "192.0.2.1".parse().unwrap(), transport, now: 1_000_000 };
+    let mut out = vec![7; 3];
+    let told = super::answer(packet, snapshot, &cookies, &asker, &mut out)?;
+    Some((out, told))
+}
+
+fn answer(packet: &[u8], snapshot: &Snapshot, transport: Transport) -> Option<Vec<u8>> {
+    answer_told(packet, snapshot, transport).map(|(bytes, _)| bytes)
+}
 
 /// The text of an RSA 4096 key: longer than 512 bytes with its question, shorter than 1232.
 fn rsa_4096() -> String {
@@ -129,7 +145,7 @@ fn the_apex_has_soa_and_ns() {
 #[test]
 fn a_negative_ttl_is_the_lesser_of_minimum_and_soa_ttl() {
     let mut long = set("contoso.com", APEX, &[(KEY, "x")]);
-    long.spec.zone.negative_ttl = 86_400;
+    long.zones[0].negative = 86_400;
     let (snapshot, _) = Snapshot::build(&[long], 7);
     let reply = ask_in(&snapshot, &query(at(KEY), RecordType::A), Transport::Udp);
     assert_eq!(reply.authorities[0].ttl, APEX_TTL);
@@ -274,6 +290,72 @@ fn udp_is_cut_and_tcp_is_whole() {
         assert!(!whole.metadata.truncation);
         assert_eq!(strings(&whole).concat(), text.as_bytes());
     }
+}
+
+#[test]
+fn cookies_are_given_and_known_again() {
+    let client = [1, 2, 3, 4, 5, 6, 7, 8];
+    let with = |cookie: &[u8]| {
+        let mut message = query(at(KEY), RecordType::TXT);
+        let mut edns = Edns::new();
+        edns.options_mut().insert(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(10, cookie.to_vec()));
+        message.set_edns(edns);
+        message.to_vec().unwrap()
+    };
+    let snapshot = snapshot(&[(KEY, "x")]);
+    let (reply, told) = answer_told(&with(&client), &snapshot, Transport::Udp).unwrap();
+    assert!(!told.proven);
+    // The option is the last of the OPT, which is the last record.
+    let cookie = reply[reply.len() - 24..].to_vec();
+    assert_eq!(cookie[..8], client);
+    let (again, told) = answer_told(&with(&cookie), &snapshot, Transport::Udp).unwrap();
+    assert!(told.proven);
+    assert_eq!(again, reply);
+    let mut forged = cookie;
+    forged[20] ^= 1;
+    let (fresh, told) = answer_told(&with(&forged), &snapshot, Transport::Udp).unwrap();
+    assert!(!told.proven);
+    assert_eq!(fresh, reply);
+}
+
+#[test]
+fn a_limited_answer_is_cut_and_keeps_its_edns() {
+    let snapshot = snapshot(&[(KEY, &rsa_4096())]);
+    for (name, kind) in [(KEY, RecordType::TXT), (KEY, RecordType::A), ("elsewhere.example", RecordType::TXT)]
+    {
+        let mut message = query(at(name), kind);
+        message.set_edns(Edns::new());
+        let (mut bytes, mut told) =
+            answer_told(&message.to_vec().unwrap(), &snapshot, Transport::Udp).unwrap();
+        cut(&mut bytes, &mut told);
+        let reply = Message::from_vec(&bytes).unwrap();
+        assert!(reply.metadata.truncation && told.truncated);
+        assert!(reply.answers.is_empty() && reply.authorities.is_empty());
+        assert_eq!((reply.queries.len(), reply.edns.is_some()), (1, true));
+        assert!(bytes.len() <= message.to_vec().unwrap().len(), "no longer than the question");
+    }
+}
+
+#[test]
+fn a_zone_from_a_file_denies_no_name() {
+    let mut unsure = snapshot(&[(KEY, "x")]);
+    unsure.unsure = true;
+    let ask = |name: &str, kind| ask_in(&unsure, &query(at(name), kind), Transport::Udp);
+    assert_eq!(ask(KEY, RecordType::TXT).answers.len(), 1);
+    assert_negative(&ask(KEY, RecordType::A), ResponseCode::NoError, APEX);
+    let missing = ask(&format!("x.{APEX}"), RecordType::TXT);
+    assert_eq!(missing.metadata.response_code, ResponseCode::ServFail);
+    assert!(missing.authorities.is_empty() && !missing.metadata.authoritative);
+}
+
+#[test]
+fn a_usual_key_fits_in_512_bytes() {
+    let usual = format!("v=DKIM1; k=rsa; p={}", "A".repeat(392));
+    let snapshot = snapshot(&[(KEY, &usual)]);
+    let bytes = query(at(KEY), RecordType::TXT).to_vec().unwrap();
+    let reply = answer(&bytes, &snapshot, Transport::Udp).unwrap();
+    assert_eq!(reply.len(), 12 + 61 + 12 + 412);
+    assert!(!Message::from_vec(&reply).unwrap().metadata.truncation);
 }
 
 proptest! {
