@@ -128,7 +128,7 @@ async fn foreign_secondaries_follow() {
     assert!(text.contains("changed") && text.contains("new") && !text.contains(&long), "{text}");
     for (make, secondary) in &secondaries {
         let log = secondary.log_text();
-        for word in ["bad signature", "failed", "refused", "BADSIG", "tsig error"] {
+        for word in ["bad signature", "badsig", "tsig", "malformed", "axfr-style"] {
             let line =
                 log.lines().find(|line| line.to_lowercase().contains(word) && line.contains("domainkey"));
             assert!(line.is_none(), "{make:?}: {line:?}");
@@ -151,7 +151,7 @@ async fn zones_are_for_those_with_a_key() {
     let whole = ask(good(), &[APEX, "AXFR"]).await;
     assert!(whole.contains("\"one\"") && whole.matches("IN\tSOA").count() == 2, "{whole}");
     // Nothing newer than the newest.
-    let nothing = ask(good(), &[APEX, "IXFR=4000000000"]).await;
+    let nothing = ask(good(), &[APEX, "IXFR=1000000000"]).await;
     assert!(!nothing.contains("\"one\""), "{nothing}");
     let soa = ask(good(), &[APEX, "SOA"]).await;
     assert!(soa.contains("status: NOERROR") && soa.contains("TSIG"), "{soa}");

@@ -30,13 +30,13 @@ pub struct Bind {
 /// Puts an address on the loopback interface while it lives: BIND listens only on addresses that an interface lists.
 /// The kernel takes it away after a day if this program is killed.
 #[derive(Debug)]
-struct Listed {
+pub(super) struct Listed {
     ip: PathBuf,
     args: [String; 4],
 }
 
 impl Listed {
-    async fn new(address: &Address) -> Result<Self> {
+    pub(super) async fn new(address: &Address) -> Result<Self> {
         let ip = binaries::system("ip")?;
         let args = [format!("{}/32", address.ip()), "dev".into(), "lo".into(), "scope".into()];
         let lifetime = ["host", "valid_lft", "86400", "preferred_lft", "86400"];

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::bind::Listed;
 use super::{START_BOUND, lookup};
 use crate::{Address, Process, Result, Scratch, Spec, binaries};
 
@@ -42,6 +43,7 @@ pub struct Secondary {
     process: Process,
     address: Address,
     _scratch: Scratch,
+    _listed: Option<Listed>,
 }
 
 impl Secondary {
@@ -55,6 +57,7 @@ impl Secondary {
             Make::Bind => ("named", binaries::system("named")?),
             Make::Nsd => ("nsd", binaries::system("nsd")?),
         };
+        let listed = if make == Make::Bind { Some(Listed::new(&address).await?) } else { None };
         let scratch = Scratch::new(name)?;
         scratch.directory("run")?;
         scratch.directory("zones")?;
@@ -62,7 +65,7 @@ impl Secondary {
         let own = address.ip().to_string();
         let (text, args): (_, &[&str]) = match make {
             Make::Knot => (knot(&directory, &own, fetch), &["-c"]),
-            Make::Bind => (bind(&directory, &own, fetch), &["-g", "-c"]),
+            Make::Bind => (bind(&directory, &own, fetch), &["-g", "-4", "-n", "1", "-c"]),
             Make::Nsd => (nsd(&directory, &own, fetch), &["-d", "-c"]),
         };
         let config = scratch.write("server.conf", text)?;
@@ -75,7 +78,7 @@ impl Secondary {
         let answers =
             || async { lookup(server, fetch.zone, "SOA").await.map(drop).map_err(|e| e.to_string()) };
         process.ready(START_BOUND, "it answers DNS queries", answers).await?;
-        Ok(Self { process, address, _scratch: scratch })
+        Ok(Self { process, address, _scratch: scratch, _listed: listed })
     }
 
     /// Where it serves.
