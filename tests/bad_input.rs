@@ -64,13 +64,12 @@ async fn refused_by_the_api_server() -> Outcome {
 async fn immutable_fields_stay() -> Outcome {
     let world = world().await;
     let namespace = world.plane.namespace().await?;
-    world.create(&namespace, "fixed.example", json!({})).await;
+    world.create(&namespace, "fixed.example", json!({ "secondSignature": {} })).await;
     let mut said = String::new();
     let changes = [
         json!({ "domain": "other.example" }),
         json!({ "selectors": ["a", "b"] }),
-        json!({ "guid": "other" }),
-        json!({ "providerRef": { "name": "other" } }),
+        json!({ "secondSignature": { "selectors": ["a", "b"] } }),
     ];
     for change in changes {
         let patch = json!({ "spec": change }).to_string();
@@ -93,6 +92,16 @@ async fn reported_in_status() -> Outcome {
         ("nobody", json!({ "domain": "nobody.example", "providerRef": { "name": "nobody" } })),
         ("long", json!({ "domain": long })),
         ("address", json!({ "domain": "192.0.2.1" })),
+        ("daily", json!({ "domain": "daily.example", "rotation": { "schedule": "every day" } })),
+        (
+            "twice",
+            json!({ "domain": "twice.example", "secondSignature": { "selectors": ["selector1", "ed2"] } }),
+        ),
+        (
+            "brought",
+            json!({ "domain": "brought.example",
+                    "importKeys": [{ "selector": "old", "secretKeyRef": { "name": "old-keys" } }] }),
+        ),
         ("hasty", json!({ "domain": "hasty.example", "rotation": { "drain": "10ms" } })),
     ];
     let mut said = String::new();

@@ -60,8 +60,7 @@ use super::HumanDuration;
     printcolumn(name = "AGE", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.guid) == has(oldSelf.guid) && (!has(self.guid) || self.guid == oldSelf.guid)").message("guid cannot be changed; the CNAMEs that are published carry it. Delete this DkimDomain and make a new one").field_path(".guid"))]
-#[x_kube(validation = Rule::new("has(self.providerRef) == has(oldSelf.providerRef) && (!has(self.providerRef) || self.providerRef.name == oldSelf.providerRef.name)").message("providerRef cannot be changed; the CNAMEs that are published point at the provider. Delete this DkimDomain and make a new one").field_path(".providerRef"))]
+#[x_kube(validation = Rule::new("!has(self.secondSignature) || !has(oldSelf.secondSignature) || self.secondSignature.selectors == oldSelf.secondSignature.selectors").message("secondSignature.selectors cannot be changed; the CNAMEs that are published carry them. Leave secondSignature out until its keys have drained, then set it anew").field_path(".secondSignature"))]
 pub struct DkimDomainSpec {
     /// The domain after the @ of the sender, such as contoso.com. International domains may be written as they
     /// are read or as xn--. Every domain stands alone: subdomains need a DkimDomain of their own. Cannot be changed.
@@ -75,7 +74,8 @@ pub struct DkimDomainSpec {
     #[serde(default = "yes")]
     pub enabled: bool,
 
-    /// The DkimProvider that publishes the keys; the one marked default where left out. Cannot be changed.
+    /// The DkimProvider that publishes the keys; the one marked default where left out. A change moves the
+    /// domain: both names are published until your CNAMEs lead to the new ones, which status.records shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ref: Option<ProviderRef>,
 
@@ -96,7 +96,7 @@ pub struct DkimDomainSpec {
     pub selectors: Vec<String>,
 
     /// The label that stands for this domain in the provider's names. Derived from the domain where left out; set
-    /// it when moving from a provider whose CNAMEs are already published. Cannot be changed later.
+    /// it when moving from a provider whose CNAMEs are already published. A change moves the domain, as with providerRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 53))]
     #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')").message("guid must be one DNS label of a-z, 0-9 and inner hyphens, without dots, such as contoso-com"))]
@@ -105,6 +105,94 @@ pub struct DkimDomainSpec {
     /// How messages are signed.
     #[serde(default)]
     pub signature: SignatureRequest,
+
+    /// Sign twice: with an Ed25519 key (RFC 8463) beside the RSA key, for receivers that verify it. It has selectors and
+    /// CNAMEs of its own; both keys are rolled together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_signature: Option<SecondSignature>,
+
+    /// What you publish: CNAMEs, once and for good (the default); or, where your DNS host refuses CNAMEs, the keys
+    /// themselves as TXT: then status.records shows them, and each rotation waits until you have published the next.
+    #[serde(default)]
+    pub delegation: Delegation,
+
+    /// Keys to begin with, instead of new ones: those that sign already, so that a move needs no change of DNS. Each is
+    /// taken in once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub import_keys: Vec<KeyImport>,
+
+    /// What happens when this DkimDomain is deleted. Drain (default): signing stops, keys stay published for the drain,
+    /// then all goes. Immediate: all goes at once, and mail under way no longer verifies. Orphan: the key Secret and the
+    /// published keys stay as they are for ever, and a DkimDomain for the same domain takes them over.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// A second signature.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+pub struct SecondSignature {
+    /// The two selectors of its keys.
+    #[serde(default = "second_selectors")]
+    #[schemars(length(max = 2), inner(length(max = 30)))]
+    #[x_kube(validation = Rule::new("size(self) == 2 && self[0] != self[1]").message("secondSignature.selectors must be two different names, such as ed1 and ed2"))]
+    #[x_kube(validation = Rule::new("self.all(s, s.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$'))").message("each of secondSignature.selectors must be one DNS label of a-z, 0-9 and inner hyphens, without dots, such as ed1"))]
+    pub selectors: Vec<String>,
+}
+
+fn second_selectors() -> Vec<String> {
+    vec!["ed1".to_owned(), "ed2".to_owned()]
+}
+
+/// What the tenant publishes.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delegation {
+    /// CNAMEs to the provider's names, once.
+    #[default]
+    #[serde(rename = "CNAME")]
+    Cname,
+    /// The keys themselves, anew with each rotation.
+    #[serde(rename = "TXT")]
+    Txt,
+}
+
+/// What happens when a DkimDomain is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// Signing stops; keys stay published until mail under way has arrived.
+    #[default]
+    Drain,
+    /// All goes at once.
+    Immediate,
+    /// Keys and records stay.
+    Orphan,
+}
+
+/// A key to begin with.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyImport {
+    /// The selector whose key it is: one of selectors or of secondSignature.selectors.
+    #[schemars(length(min = 1, max = 30))]
+    pub selector: String,
+    /// Where it is, in the namespace of this DkimDomain.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// A key of a Secret's data.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Which of its data: a private key as PEM, PKCS#8 or PKCS#1. tls.key where left out.
+    #[serde(default = "default_secret_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_secret_key() -> String {
+    "tls.key".to_owned()
 }
 
 fn yes() -> bool {
@@ -302,10 +390,10 @@ pub struct RecordStatus {
     pub name: String,
     /// The name below the domain, as most DNS consoles want it: selector1._domainkey.
     pub host: String,
-    /// The record type, CNAME.
+    /// The record type: CNAME, or TXT where delegation is TXT.
     #[serde(rename = "type")]
     pub type_: String,
-    /// What it points at.
+    /// What it points at, or its text.
     pub value: String,
     /// Time to live in seconds.
     pub ttl: i32,
@@ -327,6 +415,19 @@ pub struct SigningStatus {
     pub fingerprint: String,
     /// Since when.
     pub since: Time,
+    /// The second signature, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondSigning>,
+}
+
+/// The second signature.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecondSigning {
+    /// The selector, s=.
+    pub selector: String,
+    /// SHA-256 of the public key.
+    pub fingerprint: String,
 }
 
 /// One slot.

@@ -58,6 +58,8 @@ closed_list! {
         Rotating,
         /// A rotation is due and cannot happen.
         RotationBlocked,
+        /// The keys move to other names; present only while True.
+        Moving,
     }
 }
 
@@ -90,6 +92,8 @@ closed_list! {
         KeysPending,
         /// Private keys were lost; new ones are made, old records stay until mail under way has arrived.
         KeysLost,
+        /// A key that the spec brings cannot be taken in; the message says why.
+        ImportFailed,
         /// Our TXT records are in DNS as they should be.
         RecordsSeen,
         /// Our TXT records are not in DNS yet.
@@ -122,6 +126,8 @@ closed_list! {
         SignerBehind,
         /// The next key is being published.
         PreparingNext,
+        /// The keys are published under the names of before and under the new ones.
+        NamesChanging,
         /// spec.rotation.paused is true.
         Paused,
         /// The next key's CNAME is missing.
@@ -162,6 +168,14 @@ closed_list! {
         SigningAsDomain,
         /// Mail is signed as the provider from now on.
         SigningAsProvider,
+        /// The keys move to other names.
+        MoveBegun,
+        /// The new names answer everywhere: the CNAMEs may be changed.
+        MoveAnnounced,
+        /// The new names have taken over.
+        MoveFinished,
+        /// A move was called off.
+        MoveAbandoned,
         /// A rotation was asked for.
         RotationRequested,
         /// A rotation that is due waits.

@@ -47,6 +47,9 @@ pub struct DkimRecordSetSpec {
     pub guid: String,
     /// The zone the records are in.
     pub zone: ZoneSpec,
+    /// The DkimDomain is gone and asked that its records stay (deletionPolicy: Orphan).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orphaned: bool,
     /// Seconds for which a record that has signed stays after the claim is gone: drain and signer lag.
     pub drain_seconds: i64,
     /// The records, slot by slot.
@@ -86,7 +89,8 @@ pub struct Placed<'a> {
 impl DkimRecordSetSpec {
     /// Every place at which records of this domain are to be published: the present one first, then former ones.
     pub fn placements(&self) -> impl Iterator<Item = Placed<'_>> {
-        let Self { provider, guid, zone, records, former, claim_ref: _, drain_seconds: _ } = self;
+        let Self { provider, guid, zone, records, former, claim_ref: _, orphaned: _, drain_seconds: _ } =
+            self;
         let present = Placed { provider, guid, zone, records };
         std::iter::once(present).chain(former.iter().map(|f| Placed {
             provider: &f.provider,

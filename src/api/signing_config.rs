@@ -3,11 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::acceptance::Order;
+use super::SignatureRequest;
 use crate::model::key::{Algorithm, KeyFingerprint};
 use crate::model::keyring::{Keyring, Mode, Phase};
 use crate::model::name::DomainName;
 use crate::model::record::provider_selector;
+use crate::model::vault::Vault;
 
 /// File name of the signing configuration in the Secret.
 pub const SIGNING_FILE: &str = "signing.json";
@@ -61,46 +62,49 @@ pub struct SignatureConfig {
 pub const SIGNED_HEADERS: [&str; 6] = ["From", "To", "Message-ID", "Subject", "MIME-Version", "Content-Type"];
 
 impl SigningConfig {
-    /// What signers are told, derived from the keyring.
+    /// What signers are told, derived from the vault. The second signature is there only while it is made as the same
+    /// domain as the first.
     #[must_use]
-    pub fn of(keyring: &Keyring, order: &Order) -> Self {
-        let options = &order.signature;
-        let signatures = keyring.active().into_iter().filter_map(|slot| {
-            let Phase::Active { key, .. } = &keyring.slots[slot].phase else { return None };
-            let selector = &keyring.slots[slot].selector;
-            let (d, s) = match keyring.mode {
-                Mode::Domain => (order.domain.to_string(), selector.to_string()),
-                Mode::Default => (
-                    order.placement.initial_domain.to_string(),
-                    provider_selector(selector, &order.placement.guid),
-                ),
-            };
-            let extra = options.extra_headers.iter().map(String::as_str);
-            let mut headers: Vec<String> = Vec::new();
-            for name in SIGNED_HEADERS.into_iter().chain(extra) {
-                if !headers.iter().any(|h| h.eq_ignore_ascii_case(name)) {
-                    headers.push(name.to_owned());
-                }
-            }
-            Some(SignatureConfig {
-                d,
-                s,
-                algorithm: key.public.algorithm,
-                key_file: format!("{selector}.pem"),
-                fingerprint: key.fingerprint.clone(),
-                serial: key.serial,
-                header_canonicalization: options.header_canonicalization,
-                body_canonicalization: options.body_canonicalization,
-                headers,
-                oversign: options.oversign,
-                timestamp: options.timestamp,
-                expiration_seconds: options.expiration.and_then(|e| u64::try_from(e.0.as_secs()).ok()),
-            })
-        });
+    pub fn of(vault: &Vault, signature: &SignatureRequest) -> Self {
+        let mode = vault.rings.primary.mode;
+        let rings = vault.rings.iter().filter(|(_, ring)| ring.mode == mode);
         Self {
             format_version: FORMAT_VERSION,
-            domain: order.domain.clone(),
-            signatures: signatures.collect(),
+            domain: vault.domain.clone(),
+            signatures: rings.filter_map(|(_, ring)| signature_of(vault, ring, signature)).collect(),
         }
     }
+}
+
+fn signature_of(vault: &Vault, ring: &Keyring, options: &SignatureRequest) -> Option<SignatureConfig> {
+    let slot = &ring.slots[ring.active()?];
+    let Phase::Active { key, .. } = &slot.phase else { return None };
+    let selector = &slot.selector;
+    let (d, s) = match ring.mode {
+        Mode::Domain => (vault.domain.to_string(), selector.to_string()),
+        Mode::Default => {
+            (vault.home.initial_domain.to_string(), provider_selector(selector, &vault.home.guid))
+        }
+    };
+    let extra = options.extra_headers.iter().map(String::as_str);
+    let mut headers: Vec<String> = Vec::new();
+    for name in SIGNED_HEADERS.into_iter().chain(extra) {
+        if !headers.iter().any(|h| h.eq_ignore_ascii_case(name)) {
+            headers.push(name.to_owned());
+        }
+    }
+    Some(SignatureConfig {
+        d,
+        s,
+        algorithm: key.public.algorithm,
+        key_file: format!("{selector}.pem"),
+        fingerprint: key.fingerprint.clone(),
+        serial: key.serial,
+        header_canonicalization: options.header_canonicalization,
+        body_canonicalization: options.body_canonicalization,
+        headers,
+        oversign: options.oversign,
+        timestamp: options.timestamp,
+        expiration_seconds: options.expiration.and_then(|e| u64::try_from(e.0.as_secs()).ok()),
+    })
 }

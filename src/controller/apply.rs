@@ -13,24 +13,27 @@ use kube::api::{Api, PostParams};
 use super::Context;
 use super::claim;
 use super::error::Error;
+use super::imports::Brought;
 use super::memory::{Version, version};
 use super::observe::Custodian;
 use super::secret::{self, Owner, Stored};
 use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER};
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey};
-use crate::model::keyring::{KeyInfo, Keyring, Phase};
-use crate::model::publication;
-use crate::model::rotation::{Change, Decision};
+use crate::model::keyring::{KeyInfo, Phase};
+use crate::model::lanes::LaneId;
+use crate::model::publication::{self, Publication};
+use crate::model::rotation::{Change, VaultDecision};
 use crate::model::selector::SlotId;
+use crate::model::vault::{Vault, VaultChange};
 
 /// What stands in the world after a decision was applied. Status is made from this and nothing else.
 #[derive(Debug)]
 pub struct Applied {
-    /// The keyring as it is stored.
-    pub keyring: Keyring,
+    /// The vault as it is stored.
+    pub vault: Vault,
     /// What was changed just now.
-    pub changes: Vec<Change>,
+    pub changes: Vec<VaultChange>,
     /// When the next published record ends.
     pub next_end: Option<Timestamp>,
     /// The version of the record set.
@@ -39,7 +42,16 @@ pub struct Applied {
     pub secret: Version,
 }
 
-/// Applies a decision.
+/// The objects as they are.
+#[derive(Clone, Copy)]
+pub struct There<'a> {
+    /// The claim, and what is published.
+    pub record_set: &'a DkimRecordSet,
+    /// The key Secret.
+    pub custodian: &'a Custodian,
+}
+
+/// Applies a decision. `brought` are the keys that the user brings.
 ///
 /// # Errors
 /// [`Error::Conflict`] where somebody wrote in between: nothing is lost, the next reconcile decides anew.
@@ -47,37 +59,42 @@ pub async fn apply(
     ctx: &Context,
     order: &Order,
     owner: &Owner,
-    record_set: &DkimRecordSet,
-    custodian: &Custodian,
+    there: There<'_>,
     mut stored: Stored,
-    decision: &Decision,
+    mut brought: Brought,
+    decision: &VaultDecision,
 ) -> Result<Applied, Error> {
-    let now = ctx.clock.now().max(stored.keyring.high_water());
-    let armed = decision.changes.iter().find_map(|change| match change {
-        Change::Activate { slot, .. } => Some(*slot),
-        _ => None,
-    });
+    let There { record_set, custodian } = there;
+    let now = ctx.clock.now().max(stored.vault.high_water());
+    let armed: Vec<(LaneId, SlotId)> = decision.armed().collect();
     let mut record_set = record_set.clone();
-    if armed.is_some() {
-        let spec = record_spec(&record_set, &stored.keyring, order, armed, now);
+    if !armed.is_empty() {
+        let spec = record_spec(&record_set, &stored.vault, order, &armed, now);
         record_set = claim::save(ctx, &record_set, spec).await?;
     }
     for change in &decision.changes {
-        stored.keyring.apply(change, now);
-        if let Change::Generate { slot, kind, .. } = change {
-            let (key, info) = make_key(ctx, stored.keyring.last_serial, *kind, now).await?;
-            stored.keyring.install(*slot, info);
-            stored.keys[*slot] = Some(key);
+        stored.vault.apply(change, now);
+        if let VaultChange::Key { lane, change: Change::Generate { slot, kind, import, .. } } = change {
+            let serial = stored.vault.last_serial() + 1;
+            let theirs = brought.get_mut(*lane).and_then(|keys| keys[*slot].take()).filter(|_| *import);
+            let (key, info) = match theirs {
+                Some(key) => take_in(key, *kind, serial, now)?,
+                None => make_key(ctx, serial, *kind, now).await?,
+            };
+            if let Some(ring) = stored.vault.rings.get_mut(*lane) {
+                ring.install(*slot, info);
+            }
+            stored.put(*lane, *slot, key);
         }
     }
     forget_lost(&mut stored);
     let secret = write_secret(ctx, order, owner, custodian, &stored).await?;
-    let spec = record_spec(&record_set, &stored.keyring, order, None, now);
+    let spec = record_spec(&record_set, &stored.vault, order, &[], now);
     let record_set = claim::save(ctx, &record_set, spec).await?;
     Ok(Applied {
-        keyring: stored.keyring,
+        vault: stored.vault,
         changes: decision.changes.clone(),
-        next_end: publication::next_end(&record_set.spec.records, now),
+        next_end: publication::next_end(&record_set.spec, now),
         record_set: version(&record_set.metadata),
         secret,
     })
@@ -85,36 +102,56 @@ pub async fn apply(
 
 /// A key that stands in no phase any more, or is revoked, leaves memory and Secret.
 fn forget_lost(stored: &mut Stored) {
-    for slot in SlotId::ALL {
-        if matches!(stored.keyring.slots[slot].phase, Phase::Empty | Phase::Revoked { .. }) {
-            stored.keys[slot] = None;
+    for lane in LaneId::ALL {
+        for slot in SlotId::ALL {
+            let phase = stored.vault.rings.get(lane).map(|ring| &ring.slots[slot].phase);
+            let gone = matches!(phase, None | Some(Phase::Empty | Phase::Revoked { .. }));
+            if gone && let Some(keys) = stored.keys.get_mut(lane) {
+                keys[slot] = None;
+            }
         }
     }
 }
 
 fn record_spec(
     set: &DkimRecordSet,
-    keyring: &Keyring,
+    vault: &Vault,
     order: &Order,
-    armed: Option<SlotId>,
+    armed: &[(LaneId, SlotId)],
     now: Timestamp,
 ) -> DkimRecordSetSpec {
-    let drain = order.policy.drain_time();
+    let drain = order.drain_time();
+    let Publication { records, former } =
+        publication::publish(&set.spec, vault, &order.home, armed, drain, now);
     DkimRecordSetSpec {
         claim_ref: set.spec.claim_ref.clone(),
         provider: order.provider.clone(),
-        guid: order.placement.guid.to_string(),
-        zone: order.zone.clone(),
+        guid: order.home.guid.to_string(),
+        zone: order.home.zone.clone(),
+        orphaned: false,
         drain_seconds: drain.as_secs(),
-        former: set.spec.former.clone(),
-        records: publication::publish(&set.spec.records, keyring, &order.placement, armed, drain, now),
+        records,
+        former,
     }
+}
+
+/// A key that the user brings.
+fn take_in(
+    key: PrivateKey,
+    wanted: KeyKind,
+    serial: u64,
+    now: Timestamp,
+) -> Result<(PrivateKey, KeyInfo), Error> {
+    let kind = key.kind()?.unwrap_or(wanted);
+    let public = key.public()?;
+    let fingerprint = public.fingerprint()?;
+    Ok((key, KeyInfo { serial, kind, public, fingerprint, created: now, imported: true }))
 }
 
 /// Makes a key on a thread of its own: it takes tens of milliseconds of pure arithmetic.
 async fn make_key(
     ctx: &Context,
-    last_serial: u64,
+    serial: u64,
     kind: KeyKind,
     now: Timestamp,
 ) -> Result<(PrivateKey, KeyInfo), Error> {
@@ -127,7 +164,7 @@ async fn make_key(
     .await
     .map_err(|_| Error::Worker)??;
     let fingerprint = public.fingerprint()?;
-    Ok((key, KeyInfo { serial: last_serial + 1, kind, public, fingerprint, created: now, imported: false }))
+    Ok((key, KeyInfo { serial, kind, public, fingerprint, created: now, imported: false }))
 }
 
 async fn write_secret(

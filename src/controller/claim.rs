@@ -8,8 +8,8 @@ use super::Context;
 use super::error::Error;
 use super::secret::{Owner, domain_label};
 use crate::api::{
-    ClaimRef, DkimDomain, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, LABEL_DOMAIN, LABEL_MANAGED_BY,
-    MANAGED_BY, Reason,
+    ClaimRef, DeletionPolicy, DkimDomain, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, LABEL_DOMAIN,
+    LABEL_MANAGED_BY, MANAGED_BY, Reason,
 };
 use crate::model::acceptance::{Order, Refusal};
 use crate::model::publication;
@@ -34,7 +34,7 @@ pub async fn ensure(ctx: &Context, order: &Order, owner: &Owner) -> Result<Resul
             reason: Reason::GuidTaken,
             message: format!(
                 "spec.guid: {} already stands for the domain {holder} below {}; choose another GUID, or leave spec.guid out",
-                order.placement.guid, order.placement.initial_domain
+                order.home.guid, order.home.initial_domain
             ),
         }));
     }
@@ -55,12 +55,12 @@ pub async fn ensure(ctx: &Context, order: &Order, owner: &Owner) -> Result<Resul
     match &set.spec.claim_ref {
         Some(claim) if claim.uid == owner.uid => Ok(Ok(Claim::Held(set))),
         Some(claim) if claim.namespace == owner.namespace && claim.name == owner.name => {
-            take_over(&api, set, order, owner).await
+            take_over(&api, set, owner).await
         }
-        None => take_over(&api, set, order, owner).await,
+        None => take_over(&api, set, owner).await,
         Some(claim) => match holder(ctx, claim).await? {
             Some(_) => Ok(Err(claimed(order, claim, owner))),
-            None => take_over(&api, set, order, owner).await,
+            None => take_over(&api, set, owner).await,
         },
     }
 }
@@ -92,11 +92,11 @@ pub async fn holder(ctx: &Context, claim: &ClaimRef) -> Result<Option<DkimDomain
 async fn take_over(
     api: &Api<DkimRecordSet>,
     mut set: DkimRecordSet,
-    order: &Order,
     owner: &Owner,
 ) -> Result<Result<Claim, Refusal>, Error> {
+    // The rest follows from the vault. Where the keys were is not to be forgotten meanwhile.
     set.spec.claim_ref = Some(claim_ref(owner));
-    set.spec.provider = order.provider.clone();
+    set.spec.orphaned = false;
     let name = set.name_any();
     let set = api
         .replace(
@@ -119,9 +119,10 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
         DkimRecordSetSpec {
             claim_ref: Some(claim_ref(owner)),
             provider: order.provider.clone(),
-            guid: order.placement.guid.to_string(),
-            zone: order.zone.clone(),
-            drain_seconds: order.policy.drain_time().as_secs(),
+            guid: order.home.guid.to_string(),
+            zone: order.home.zone.clone(),
+            orphaned: false,
+            drain_seconds: order.drain_time().as_secs(),
             former: Vec::new(),
             records: Vec::new(),
         },
@@ -161,21 +162,25 @@ pub async fn save(
         .map_err(Error::api("writing the record set"))
 }
 
-/// Lets go of a claim: what has signed stays for the drain, the rest goes.
+/// Lets go of a claim, as the DkimDomain asked: what has signed stays for the drain and the rest goes; all goes; or all
+/// stays.
 ///
 /// # Errors
 /// [`Error`] where the API server could not be asked.
-pub async fn release(ctx: &Context, set: &DkimRecordSet) -> Result<(), Error> {
-    let drain = jiff::SignedDuration::from_secs(set.spec.drain_seconds);
-    let now = ctx.clock.now();
-    let spec = DkimRecordSetSpec {
-        claim_ref: None,
-        records: publication::release(&set.spec.records, drain, now),
-        ..set.spec.clone()
+pub async fn release(ctx: &Context, set: &DkimRecordSet, how: DeletionPolicy) -> Result<(), Error> {
+    let spec = match how {
+        DeletionPolicy::Immediate => return delete(ctx, set).await,
+        DeletionPolicy::Orphan => DkimRecordSetSpec { claim_ref: None, orphaned: true, ..set.spec.clone() },
+        DeletionPolicy::Drain => {
+            let drain = jiff::SignedDuration::from_secs(set.spec.drain_seconds);
+            let kept = publication::release_all(&set.spec, drain, ctx.clock.now());
+            let (records, former) = (kept.records, kept.former);
+            if records.is_empty() && former.is_empty() {
+                return delete(ctx, set).await;
+            }
+            DkimRecordSetSpec { claim_ref: None, records, former, ..set.spec.clone() }
+        }
     };
-    if spec.records.is_empty() {
-        return delete(ctx, set).await;
-    }
     save(ctx, set, spec).await.map(|_| ())
 }
 

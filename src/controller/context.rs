@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::Guarded;
 use super::error::Class;
+use super::eyes::Eye;
 use super::memory::{Memory, Surroundings, version};
 use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
 use crate::lookup::{Looker, Lookout, LookupConfig};
@@ -71,7 +72,7 @@ pub struct Context {
     /// All DkimDomains.
     pub domains: Store<Guarded>,
     /// The eye on DNS.
-    pub lookout: Lookout<ObjectRef<Guarded>>,
+    pub lookout: Lookout<Eye>,
     /// Limits key generation to the processors there are.
     pub keygen: Semaphore,
     /// Pauses after errors, object by object.
@@ -106,7 +107,7 @@ impl Context {
         options: &ControllerOptions,
         clock: Box<dyn Clock>,
         stores: Stores,
-        lookout: Lookout<ObjectRef<Guarded>>,
+        lookout: Lookout<Eye>,
     ) -> Self {
         let Stores { providers, record_sets, namespaces, domains } = stores;
         let reporter =
@@ -157,7 +158,7 @@ impl Context {
         Surroundings {
             namespace: namespace.as_ref().and_then(version),
             providers: self.memory.providers(),
-            looked: self.lookout.latest(key).map(|observation| observation.at),
+            looks: self.looks(key),
         }
     }
 
@@ -171,17 +172,20 @@ impl Context {
     /// Another domain that already publishes under the same names.
     #[must_use]
     pub fn guid_holder(&self, order: &Order) -> Option<String> {
-        let guid = order.placement.guid.as_str();
-        let ours: Vec<&str> = order.placement.names.0.iter().map(|n| n.as_str()).collect();
+        let home = &order.home;
+        let ours: Vec<&str> =
+            order.lanes.iter().flat_map(|(_, lane)| lane.targets.0.iter().map(|n| n.as_str())).collect();
         let taken = |set: &DkimRecordSet| {
             set.name_any() != order.domain.as_str()
-                && set.spec.guid == guid
-                && (set.spec.zone.apex == order.zone.apex)
-                && (set.spec.records.is_empty()
-                    || set.spec.records.iter().any(|r| ours.contains(&r.name.as_str())))
+                && set.spec.placements().any(|place| {
+                    place.guid == home.guid.as_str()
+                        && place.zone.apex == home.zone.apex
+                        && (place.records.is_empty()
+                            || place.records.iter().any(|r| ours.contains(&r.name.as_str())))
+                })
         };
         // Derived GUIDs cannot collide; only a chosen one is worth the walk over all record sets.
-        if order.placement.guid.domain().as_ref() == Some(&order.domain) {
+        if home.guid.domain().as_ref() == Some(&order.domain) {
             return None;
         }
         let found = self.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(taken))?;
@@ -225,7 +229,7 @@ impl Context {
 
     /// Drops what is kept in memory for a DkimDomain.
     pub fn forget(&self, key: &ObjectRef<Guarded>) {
-        self.lookout.forget(key);
+        self.look_no_more(key);
         self.backoff.forget(key);
         self.memory.forget(key);
         let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());

@@ -42,8 +42,8 @@ pub struct Surroundings {
     pub namespace: Version,
     /// How often providers have changed.
     pub providers: u64,
-    /// When DNS was looked at last.
-    pub looked: Option<Timestamp>,
+    /// Changes with every look at DNS.
+    pub looks: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,7 @@ mod tests {
         let [v1, v2, v3] = ["1", "2", "3"].map(|v| version(&meta(v)));
         let before = Versions { domain: v1, record_set: v1, secret: None };
         let after = Versions { domain: v2, record_set: v2, secret: v2 };
-        let around = Surroundings { looked: Some(at(5)), ..Surroundings::default() };
+        let around = Surroundings { looks: 5, ..Surroundings::default() };
         let rest = |domain, set, around, now| memory.at_rest(&key, domain, set, around, at(now));
         assert_eq!(rest(v1, v1, around, 10), None, "nothing is remembered");
 
@@ -155,7 +155,7 @@ mod tests {
         assert!(rest(v2, None, around, 10).is_none(), "the record set was deleted");
         assert!(rest(v2, v2, around, 20).is_none(), "time has come");
         assert!(rest(v2, v2, around, 30).is_none(), "time is over");
-        let looked = Surroundings { looked: Some(at(6)), ..around };
+        let looked = Surroundings { looks: 6, ..around };
         assert!(rest(v2, v2, looked, 10).is_none(), "DNS was looked at");
 
         memory.saw_secret(&key, &meta("2"));

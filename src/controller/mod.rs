@@ -4,6 +4,9 @@ mod apply;
 mod claim;
 mod context;
 mod error;
+mod events;
+mod eyes;
+mod imports;
 mod memory;
 mod observe;
 mod provider;
@@ -25,14 +28,12 @@ use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
 use crate::api::{DkimDomain, Reason};
-use crate::lookup::Pace;
-use crate::model::acceptance::Order;
-use crate::model::keyring::Keyring;
+use crate::model::lanes::PerLane;
 use crate::model::rotation;
-use crate::model::selector::PerSlot;
 use crate::model::{publication, status};
 
 use claim::Claim;
+use eyes::Seen;
 use memory::{Versions, version};
 use observe::Custodian;
 use secret::Stored;
@@ -95,7 +96,7 @@ async fn reconcile_domain(
         Ok(Claim::Held(set)) => (set, false),
         Ok(Claim::New(set)) => (set, true),
         Err(refusal) => {
-            ctx.lookout.forget(key);
+            ctx.look_no_more(key);
             return report::refuse(ctx, domain, &refusal).await;
         }
     };
@@ -107,6 +108,9 @@ async fn reconcile_domain(
     if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
         return report::tell_of_loss(ctx, domain, &order).await;
     }
+    if let Some(refusal) = observe::elsewhere(ctx, &order, &owner, &custodian, &record_set).await? {
+        return report::refuse(ctx, domain, &refusal).await;
+    }
     let now = ctx.clock.now();
     let before = Versions {
         domain: domain_seen,
@@ -114,23 +118,27 @@ async fn reconcile_domain(
         secret: custodian.there.as_ref().and_then(|secret| version(&secret.metadata)),
     };
     let stored = custodian.stored.take().unwrap_or_else(|| {
-        let drain = order.policy.drain_time();
-        let records = &record_set.spec.records;
-        let keyring =
-            publication::recover(&order.domain, &order.selectors, records, &order.placement, drain, now);
-        Stored { keyring, keys: Default::default() }
+        let drain = order.drain_time();
+        let selectors = order.selectors();
+        let vault =
+            publication::recover(&order.domain, &order.home, &selectors, &record_set.spec, drain, now);
+        Stored { vault, keys: PerLane::default() }
     });
-    // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
-    let published = !record_set.spec.records.is_empty();
-    let observation = if published { watch_dns(ctx, key, &order, &stored.keyring) } else { None };
-    let evidence = observation.as_ref().map(|o| rotation::Evidence::of(o, &order.question, &stored.keyring));
-    let observed = rotation::Observed {
-        evidence: evidence.as_ref(),
-        custody: stored.custody(),
-        in_use: PerSlot::default(),
+    let imports = match imports::read(ctx, &order, &owner.namespace, &stored.vault).await? {
+        Ok(imports) => imports,
+        Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };
-    let decision = rotation::decide(&stored.keyring, &order.policy, &observed, now);
-    let applied = match apply::apply(ctx, &order, &owner, &record_set, &custodian, stored, &decision).await {
+    let mut order = order;
+    imports.tell(&mut order);
+    // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
+    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
+    let seen = if published { Seen::watch(ctx, key, &order, &stored.vault) } else { Seen::default() };
+    let observed = observe::lanes(&order, &stored, &seen);
+    let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
+    let imports::Imports { keys: brought, fault: import_fault } = imports;
+    let there = apply::There { record_set: &record_set, custodian: &custodian };
+    let applied = apply::apply(ctx, &order, &owner, there, stored, brought, &decision).await;
+    let applied = match applied {
         Err(error) if error.is_forbidden() => {
             let refusal = observe::forbidden(&order.secret_namespace);
             return report::refuse(ctx, domain, &refusal).await;
@@ -139,19 +147,15 @@ async fn reconcile_domain(
     };
     wipe(custodian);
     if decision.look {
-        ctx.lookout.wake(key);
+        ctx.look_again(key);
     }
-    let observation = watch_dns(ctx, key, &order, &applied.keyring);
-    let facts = status::Facts {
-        order: &order,
-        keyring: &applied.keyring,
-        decision: &decision,
-        observation: observation.as_deref(),
-        keys_lost: report::still_lost(domain, &applied.keyring),
-        now,
+    let seen = Seen::watch(ctx, key, &order, &applied.vault);
+    let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, now) else {
+        return Ok(Action::requeue(Duration::from_secs(1)));
     };
+    let facts = status::Facts { import_fault: import_fault.as_deref(), ..facts };
     report::tell_changes(ctx, domain, &facts, &applied.changes).await;
-    if domain.status.is_none() && observation.is_none() && !applied.changes.is_empty() {
+    if domain.status.is_none() && !seen.any() && !applied.changes.is_empty() {
         // The first look is under way; status need not be written twice in a moment.
         return Ok(Action::requeue(FIRST_LOOK));
     }
@@ -175,30 +179,6 @@ fn wipe(custodian: Custodian) {
     if let Some(mut secret) = custodian.there {
         secret::wipe(&mut secret);
     }
-}
-
-/// Keeps the lookout informed of what to look for and how often, and takes its last observation.
-fn watch_dns(
-    ctx: &Context,
-    key: &ObjectRef<Guarded>,
-    order: &Order,
-    keyring: &Keyring,
-) -> Option<Arc<crate::model::sighting::Observation>> {
-    let (looker, verification) = ctx.looker(&order.provider)?;
-    let pace = if at_rest(order, keyring) { verification.interval } else { verification.pending_interval };
-    let every = Duration::try_from(pace.0).unwrap_or(RESYNC);
-    ctx.lookout.watch(key.clone(), order.question.clone(), Pace { every }, looker);
-    ctx.lookout.latest(key)
-}
-
-/// Whether nothing is awaited from DNS.
-fn at_rest(order: &Order, keyring: &Keyring) -> bool {
-    use crate::model::keyring::{Link, Mode, Phase};
-    let keys = keyring.slots.iter().all(|(_, s)| {
-        matches!(s.phase, Phase::Published { .. } | Phase::Active { .. } | Phase::Draining { .. })
-    });
-    let links = keyring.slots.iter().all(|(_, s)| matches!(s.link, Link::Up { .. }));
-    keys && links && (keyring.mode == Mode::Domain) == order.policy.enabled
 }
 
 /// For how long nothing is to be done if nothing changes.
@@ -236,6 +216,8 @@ pub(crate) fn may_be_lifted(reason: Reason) -> bool {
             | Reason::ProviderInvalid
             | Reason::SecretConflict
             | Reason::SecretForbidden
+            | Reason::ImportFailed
+            | Reason::PolicyViolation
     )
 }
 

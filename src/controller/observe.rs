@@ -8,9 +8,13 @@ use kube::api::Api;
 
 use super::Context;
 use super::error::Error;
-use super::secret::{self, Found, Stored};
-use crate::api::{DkimDomain, DkimProvider, Reason};
+use super::eyes::Seen;
+use super::secret::{self, Found, Owner, Stored};
+use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reason};
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
+use crate::model::lanes::PerLane;
+use crate::model::rotation::LaneObserved;
+use crate::model::selector::PerSlot;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
 ///
@@ -108,6 +112,49 @@ pub async fn custodian(ctx: &Context, order: &Order) -> Result<Result<Custodian,
         }
     };
     Ok(Ok(Custodian { there: Some(secret), stored }))
+}
+
+/// The refusal where the keys are in another namespace than the provider's: to make new ones would break mail.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn elsewhere(
+    ctx: &Context,
+    order: &Order,
+    owner: &Owner,
+    custodian: &Custodian,
+    record_set: &DkimRecordSet,
+) -> Result<Option<Refusal>, Error> {
+    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
+    if custodian.there.is_some() || !published {
+        return Ok(None);
+    }
+    let others = ctx.key_namespaces(&owner.namespace);
+    for namespace in others.into_iter().filter(|name| *name != order.secret_namespace) {
+        let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+        let found = api.get_metadata_opt(&order.secret_name).await;
+        let Ok(Some(meta)) = found else { continue };
+        if meta.annotations().get(ANNOTATION_OWNER) == Some(&owner.reference()) {
+            return Ok(Some(Refusal {
+                reason: Reason::PolicyViolation,
+                message: format!(
+                    "spec.providerRef: the keys of {} are in namespace {namespace}, and DkimProvider {} keeps keys in {}; choose a provider that keeps them in {namespace}, or move the Secret {} there first",
+                    order.domain, order.provider, order.secret_namespace, order.secret_name
+                ),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// What was observed of each lane.
+#[must_use]
+pub fn lanes(order: &Order, stored: &Stored, seen: &Seen) -> PerLane<LaneObserved> {
+    stored.vault.rings.map(|lane, ring| LaneObserved {
+        sights: seen.sights(lane, order, ring),
+        custody: stored.custody(lane),
+        in_use: PerSlot::default(),
+    })
 }
 
 /// The refusal for want of a permission on Secrets.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -12,9 +12,10 @@ use kube::{Resource, ResourceExt};
 use super::Context;
 use super::claim;
 use super::error::Error;
-use super::secret::Owner;
+use super::secret::{self, Owner};
 use crate::api::{
-    ANNOTATION_OWNER, DkimDomain, DkimRecordSet, FIELD_MANAGER, FINALIZER, LABEL_MANAGED_BY, MANAGED_BY,
+    ANNOTATION_OWNER, DeletionPolicy, DkimDomain, DkimRecordSet, FIELD_MANAGER, FINALIZER, LABEL_MANAGED_BY,
+    MANAGED_BY,
 };
 use crate::model::name::DomainName;
 
@@ -53,19 +54,20 @@ pub async fn finalize(ctx: &Context, domain: &DkimDomain, owner: &Owner) -> Resu
     if !domain.finalizers().iter().any(|f| f == FINALIZER) {
         return Ok(Action::await_change());
     }
+    let how = domain.spec.deletion_policy;
     if let Some(reference) = domain.status.as_ref().and_then(|s| s.secret_ref.clone()) {
-        delete_secret(ctx, &reference.namespace, &reference.name, owner).await?;
+        release_secret(ctx, &reference.namespace, &reference.name, owner, how).await?;
     }
     if let Ok(name) = DomainName::parse(&domain.spec.domain) {
         // A status that was wiped must not leave the keys behind.
         for namespace in ctx.key_namespaces(&owner.namespace) {
-            delete_secret(ctx, &namespace, &format!("dkim-{name}"), owner).await?;
+            release_secret(ctx, &namespace, &format!("dkim-{name}"), owner, how).await?;
         }
         let set =
             ctx.record_sets().get_opt(name.as_str()).await.map_err(Error::api("reading the record set"))?;
         let ours = set.filter(|s| s.spec.claim_ref.as_ref().is_some_and(|c| c.uid == owner.uid));
         if let Some(set) = ours {
-            claim::release(ctx, &set).await?;
+            claim::release(ctx, &set, how).await?;
         }
     }
     let rest: Vec<String> = domain.finalizers().iter().filter(|f| *f != FINALIZER).cloned().collect();
@@ -73,7 +75,13 @@ pub async fn finalize(ctx: &Context, domain: &DkimDomain, owner: &Owner) -> Resu
     Ok(Action::await_change())
 }
 
-async fn delete_secret(ctx: &Context, namespace: &str, name: &str, owner: &Owner) -> Result<(), Error> {
+async fn release_secret(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    owner: &Owner,
+    how: DeletionPolicy,
+) -> Result<(), Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let meta = match api.get_metadata_opt(name).await {
         Ok(Some(meta)) => meta,
@@ -89,6 +97,9 @@ async fn delete_secret(ctx: &Context, namespace: &str, name: &str, owner: &Owner
     if !ours {
         return Ok(());
     }
+    if how == DeletionPolicy::Orphan {
+        return orphan(&api, name, owner).await;
+    }
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: meta.uid(), resource_version: None }),
         ..DeleteParams::default()
@@ -97,6 +108,25 @@ async fn delete_secret(ctx: &Context, namespace: &str, name: &str, owner: &Owner
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
         Err(error) => Err(Error::api("deleting the key Secret")(error)),
+    }
+}
+
+/// Lets a Secret outlive its DkimDomain, which the garbage collector would not.
+async fn orphan(api: &Api<Secret>, name: &str, owner: &Owner) -> Result<(), Error> {
+    let found = api.get_opt(name).await.map_err(Error::api("reading the key Secret"))?;
+    let Some(mut secret) = found else { return Ok(()) };
+    let before = secret.owner_references().len();
+    secret.owner_references_mut().retain(|reference| reference.uid != owner.uid);
+    let result = if secret.owner_references().len() == before {
+        Ok(())
+    } else {
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        api.replace(name, &params, &secret).await.map(|mut written| secret::wipe(&mut written))
+    };
+    secret::wipe(&mut secret);
+    match result {
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+        other => other.map_err(Error::api("letting go of the key Secret")),
     }
 }
 
@@ -118,18 +148,22 @@ pub async fn sweep(guard: Arc<DeserializeGuard<DkimRecordSet>>, ctx: Arc<Context
             return Ok(Action::requeue(ctx.spread(CLAIMED)));
         }
         tracing::info!(domain = set.name_any(), "claimant is gone; records drain");
-        claim::release(&ctx, set).await?;
+        claim::release(&ctx, set, DeletionPolicy::Drain).await?;
+        return Ok(Action::await_change());
+    }
+    if set.spec.orphaned {
         return Ok(Action::await_change());
     }
     let now = ctx.clock.now();
-    let ends = set.spec.records.iter().filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
+    let records = set.spec.placements().flat_map(|place| place.records);
+    let ends = records.filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
     match ends {
         Some(end) if end > now => {
             let wait = Duration::try_from(end.duration_since(now)).unwrap_or(CLAIMED);
             Ok(Action::requeue(wait.min(Duration::from_secs(3600)).max(Duration::from_millis(50))))
         }
         _ => {
-            claim::release(&ctx, set).await?;
+            claim::release(&ctx, set, DeletionPolicy::Drain).await?;
             Ok(Action::await_change())
         }
     }

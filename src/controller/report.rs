@@ -7,14 +7,17 @@ use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 
 use super::error::Error;
+use super::events::{self, Told};
+use super::eyes::Seen;
 use super::memory::{Version, version};
 use super::{Context, REFUSED_AGAIN, may_be_lifted};
 use crate::api::{ConditionType, DkimDomain, DkimDomainStatus, EventReason, FIELD_MANAGER, Reason};
 use crate::model::acceptance::{Order, Refusal};
-use crate::model::keyring::{Keyring, Mode};
-use crate::model::rotation::{Cause, Change};
-use crate::model::selector::SlotId;
+use crate::model::keyring::Keyring;
+use crate::model::lanes::{LaneId, PerLane};
+use crate::model::rotation::VaultDecision;
 use crate::model::status;
+use crate::model::vault::{Vault, VaultChange};
 
 /// Reports a refusal.
 ///
@@ -74,9 +77,40 @@ pub async fn report(ctx: &Context, domain: &DkimDomain, facts: &status::Facts<'_
     Ok(written)
 }
 
+/// Gathers what a status is made from; `None` only while the provider is gone, which the next reconcile tells.
+#[must_use]
+pub fn facts<'a>(
+    domain: &DkimDomain,
+    order: &'a Order,
+    vault: &'a Vault,
+    decision: &'a VaultDecision,
+    seen: &Seen,
+    now: jiff::Timestamp,
+) -> Option<status::Facts<'a>> {
+    let announced = vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
+    let lane = |lane: LaneId| {
+        let (question, observation) = seen.shown(lane, announced).or_else(|| seen.shown(lane, false))?;
+        let (keyring, decision) = (vault.rings.get(lane)?, decision.lanes.get(lane)?);
+        Some(status::LaneFacts { keyring, decision, question, observation })
+    };
+    Some(status::Facts {
+        order,
+        vault,
+        lanes: PerLane { primary: lane(LaneId::Primary)?, second: lane(LaneId::Second) },
+        import_fault: None,
+        keys_lost: still_lost(domain, &vault.rings.primary),
+        now,
+    })
+}
+
 /// Tells of changes.
-pub async fn tell_changes(ctx: &Context, domain: &DkimDomain, facts: &status::Facts<'_>, changes: &[Change]) {
-    for Told { type_, reason, what, notes } in events(changes, facts) {
+pub async fn tell_changes(
+    ctx: &Context,
+    domain: &DkimDomain,
+    facts: &status::Facts<'_>,
+    changes: &[VaultChange],
+) {
+    for Told { type_, reason, what, notes } in events::of(changes, facts) {
         tell(ctx, domain, type_, reason, &what.join(","), &notes.join("; ")).await;
     }
 }
@@ -91,145 +125,6 @@ fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> O
     let (reason, message) = find(now)?;
     let same = before.and_then(find).is_some_and(|(old, _)| old == reason);
     (!same).then_some(message)
-}
-
-/// What to tell of changes of one kind.
-#[derive(Debug)]
-struct Told {
-    type_: EventType,
-    reason: EventReason,
-    what: Vec<String>,
-    notes: Vec<String>,
-}
-
-/// One Event for each reason: what happens to both slots at once is told once.
-fn events(changes: &[Change], facts: &status::Facts<'_>) -> Vec<Told> {
-    let mut all: Vec<Told> = Vec::new();
-    for change in changes {
-        let Some((type_, reason, note)) = event(change, facts) else { continue };
-        let what = change.slot().map(|slot| facts.order.selectors[slot].to_string());
-        match all.iter_mut().find(|told| told.reason == reason && told.type_ == type_) {
-            Some(told) => {
-                told.what.extend(what);
-                told.notes.push(note);
-            }
-            None => all.push(Told { type_, reason, what: what.into_iter().collect(), notes: vec![note] }),
-        }
-    }
-    all
-}
-
-fn event(change: &Change, facts: &status::Facts<'_>) -> Option<(EventType, EventReason, String)> {
-    use EventType::{Normal, Warning};
-    let order = facts.order;
-    let selector = |slot: SlotId| &order.selectors[slot];
-    let fingerprint = |slot: SlotId| {
-        facts.keyring.slots[slot].phase.key().map(|k| k.fingerprint.to_string()).unwrap_or_default()
-    };
-    let alias = |slot: SlotId| &order.question.slots[slot].alias;
-    let told = match change {
-        // Nothing has happened: it was not there before, either.
-        Change::LinkMemory { .. } | Change::Clear { .. } => return None,
-        Change::Generate { slot, import: true, .. } => (
-            Normal,
-            EventReason::KeyImported,
-            format!("took in the key {} for {}", fingerprint(*slot), selector(*slot)),
-        ),
-        Change::Hold { slot } => (
-            Warning,
-            EventReason::SignerBehind,
-            format!(
-                "a signer still signs with key {} of {}, which it should have left: the key stays published; look at that signer",
-                fingerprint(*slot),
-                selector(*slot)
-            ),
-        ),
-        Change::Free { slot, .. } => (
-            Normal,
-            EventReason::SignersMoved,
-            format!(
-                "no signer uses key {} of {} any more; it drains from now on",
-                fingerprint(*slot),
-                selector(*slot)
-            ),
-        ),
-        Change::Retire { slot, .. } => (
-            Normal,
-            EventReason::KeyRetired,
-            format!(
-                "{} is no longer wanted and signs no more; what it signed stays verifiable until it has arrived",
-                selector(*slot)
-            ),
-        ),
-        Change::Generate { slot, .. } => (
-            Normal,
-            EventReason::KeyGenerated,
-            format!("made key {} for {}", fingerprint(*slot), selector(*slot)),
-        ),
-        Change::Seen { slot, .. } => (
-            Normal,
-            EventReason::KeyPublished,
-            format!("key {} of {} is seen in DNS", fingerprint(*slot), selector(*slot)),
-        ),
-        Change::Unseen { slot } => (
-            Warning,
-            EventReason::RecordVanished,
-            format!("the TXT {} is no longer in DNS as it should be", order.placement.names[*slot]),
-        ),
-        Change::Activate { slot, cause, .. } => (
-            if matches!(
-                cause,
-                Cause::First | Cause::Schedule | Cause::Request | Cause::Along | Cause::NewKind
-            ) {
-                Normal
-            } else {
-                Warning
-            },
-            EventReason::KeyActivated,
-            format!("{} signs with key {} from now on: {}", selector(*slot), fingerprint(*slot), why(*cause)),
-        ),
-        Change::Lost { slot, .. } => (
-            Warning,
-            EventReason::KeysLost,
-            format!("the private key of {} is gone from the Secret or damaged", selector(*slot)),
-        ),
-        Change::LinkUp { slot, .. } => {
-            (Normal, EventReason::CnameVerified, format!("the CNAME {} is there", alias(*slot)))
-        }
-        Change::LinkDown { slot, .. } => (
-            Warning,
-            EventReason::CnameLost,
-            format!("the CNAME {} is missing or wrong; status.records tells what to do", alias(*slot)),
-        ),
-        Change::SetMode { mode: Mode::Domain } => {
-            (Normal, EventReason::SigningAsDomain, format!("mail is signed as {} from now on", order.domain))
-        }
-        Change::SetMode { mode: Mode::Default } => (
-            if order.policy.enabled { Warning } else { Normal },
-            EventReason::SigningAsProvider,
-            format!("mail is signed as {} from now on", order.placement.initial_domain),
-        ),
-        Change::NoteRequest { at } => {
-            (Normal, EventReason::RotationRequested, format!("a rotation is asked for at {at}"))
-        }
-    };
-    Some(told)
-}
-
-fn why(cause: Cause) -> &'static str {
-    match cause {
-        Cause::First => "it is the first key",
-        Cause::Schedule => "a rotation was due by schedule",
-        Cause::Request => "a rotation was asked for",
-        Cause::Along => "the other keys of the domain were rolled",
-        Cause::Compromised => {
-            "the key before is in the wrong hands; it is published as revoked, and what it signed no longer verifies"
-        }
-        Cause::NewKind => "the spec asks for another kind of key",
-        Cause::LinkLost => "the CNAME of the key before is gone",
-        Cause::RecordLost => "the TXT of the key before is gone from DNS",
-        Cause::KeyLost => "the private key before is gone",
-    }
 }
 
 /// Writes a status if it differs. Returns the version that was written.

@@ -13,10 +13,12 @@ use crate::api::signing_config::{SIGNING_FILE, SigningConfig};
 use crate::api::{ANNOTATION_OWNER, LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::model::acceptance::Order;
 use crate::model::key::PrivateKey;
-use crate::model::keyring::{FORMAT_VERSION, Keyring};
+use crate::model::keyring::Keyring;
+use crate::model::lanes::{LaneId, PerLane};
 use crate::model::name::DomainName;
 use crate::model::rotation::Custody;
 use crate::model::selector::{PerSlot, SlotId};
+use crate::model::vault::{FORMAT_VERSION, Vault};
 
 /// The key of the rotation state within the Secret.
 pub const STATE_FILE: &str = "state.json";
@@ -25,16 +27,27 @@ pub const STATE_FILE: &str = "state.json";
 #[derive(Debug)]
 pub struct Stored {
     /// Phases and times.
-    pub keyring: Keyring,
+    pub vault: Vault,
     /// The private keys in hand, each checked against its fingerprint on record.
-    pub keys: PerSlot<Option<PrivateKey>>,
+    pub keys: PerLane<PerSlot<Option<PrivateKey>>>,
 }
 
 impl Stored {
     /// Which private keys are in hand.
     #[must_use]
-    pub fn custody(&self) -> Custody {
-        PerSlot::from_fn(|slot| self.keys[slot].is_some())
+    pub fn custody(&self, lane: LaneId) -> Custody {
+        PerSlot::from_fn(|slot| self.keys.get(lane).is_some_and(|keys| keys[slot].is_some()))
+    }
+}
+
+impl Stored {
+    /// Puts a private key where it belongs.
+    pub fn put(&mut self, lane: LaneId, slot: SlotId, key: PrivateKey) {
+        let keys = match lane {
+            LaneId::Primary => &mut self.keys.primary,
+            LaneId::Second => self.keys.second.get_or_insert_with(|| PerSlot::from_fn(|_| None)),
+        };
+        keys[slot] = Some(key);
     }
 }
 
@@ -52,8 +65,7 @@ pub enum Found {
 }
 
 /// File name of a slot's private key.
-#[must_use]
-pub fn key_file(keyring: &Keyring, slot: SlotId) -> String {
+fn key_file(keyring: &Keyring, slot: SlotId) -> String {
     format!("{}.pem", keyring.slots[slot].selector)
 }
 
@@ -69,17 +81,19 @@ pub fn read(secret: &Secret, domain: &DomainName) -> Found {
     if version.format_version > FORMAT_VERSION {
         return Found::TooNew;
     }
-    let Ok(keyring) = serde_json::from_slice::<Keyring>(&state.0) else { return Found::Unreadable };
-    if keyring.domain != *domain {
+    let Ok(vault) = serde_json::from_slice::<Vault>(&state.0) else { return Found::Unreadable };
+    if vault.domain != *domain {
         return Found::Unreadable;
     }
-    let keys = PerSlot::from_fn(|slot| {
-        let recorded = keyring.slots[slot].phase.key()?;
-        let pem = std::str::from_utf8(&data.get(&key_file(&keyring, slot))?.0).ok()?;
-        let key = PrivateKey::from_pem(pem).ok()?;
-        (key.public().ok()? == recorded.public).then_some(key)
+    let keys = vault.rings.map(|_, ring| {
+        PerSlot::from_fn(|slot| {
+            let recorded = ring.slots[slot].phase.key()?;
+            let pem = std::str::from_utf8(&data.get(&key_file(ring, slot))?.0).ok()?;
+            let key = PrivateKey::from_pem(pem).ok()?;
+            (key.public().ok()? == recorded.public).then_some(key)
+        })
     });
-    Found::Stored(Box::new(Stored { keyring, keys }))
+    Found::Stored(Box::new(Stored { vault, keys }))
 }
 
 #[derive(serde::Deserialize)]
@@ -94,16 +108,19 @@ struct FormatVersion {
 /// [`Error::Json`] only if our own types cannot be serialised.
 pub fn write(stored: &Stored, order: &Order, owner: &Owner) -> Result<Secret, Error> {
     let json = |step| move |source| Error::Json { step, source };
-    let keyring = &stored.keyring;
+    let vault = &stored.vault;
     let mut data = BTreeMap::new();
-    let state = serde_json::to_vec_pretty(keyring).map_err(json("writing state.json"))?;
+    let state = serde_json::to_vec_pretty(vault).map_err(json("writing state.json"))?;
     data.insert(STATE_FILE.to_owned(), ByteString(state));
-    let signing = SigningConfig::of(keyring, order);
+    let signing = SigningConfig::of(vault, &order.signature);
     let signing = serde_json::to_vec_pretty(&signing).map_err(json("writing signing.json"))?;
     data.insert(SIGNING_FILE.to_owned(), ByteString(signing));
-    for (slot, key) in stored.keys.iter() {
-        if let (Some(key), Some(_)) = (key, keyring.slots[slot].phase.key()) {
-            data.insert(key_file(keyring, slot), ByteString(key.expose_pem().as_bytes().to_vec()));
+    for (lane, keys) in stored.keys.iter() {
+        let Some(ring) = vault.rings.get(lane) else { continue };
+        for (slot, key) in keys.iter() {
+            if let (Some(key), Some(_)) = (key, ring.slots[slot].phase.key()) {
+                data.insert(key_file(ring, slot), ByteString(key.expose_pem().as_bytes().to_vec()));
+            }
         }
     }
     Ok(Secret {

@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Cadence, Schedule};
 use super::guid::{Guid, GuidStyle};
+use super::home::Home;
 use super::key::KeyKind;
+use super::lanes::{LaneId, PerLane};
 use super::name::{DnsName, DomainName};
-use super::publication::Placement;
-use super::rotation::Policy;
+use super::rotation::{Policy, Wanted};
 use super::selector::{PerSlot, Selector, SlotId};
 use super::sighting::{Question, SlotQuestion};
 use crate::api::{
-    AllowedNamespaces, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm, Reason,
-    SignatureRequest, Tenancy, ZoneSpec,
+    AllowedNamespaces, Delegation, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm,
+    KeyImport, Reason, SignatureRequest, Tenancy, ZoneSpec,
 };
 
 /// What stands in `initialDomain` for the namespace.
@@ -53,14 +54,12 @@ pub struct Tenant<'a> {
 pub struct Order {
     /// The domain.
     pub domain: DomainName,
-    /// The selectors.
-    pub selectors: PerSlot<Selector>,
     /// Where records go.
-    pub placement: Placement,
-    /// The zone they are in.
-    pub zone: ZoneSpec,
-    /// What rotation goes by.
-    pub policy: Policy,
+    pub home: Home,
+    /// The pairs of keys to sign with.
+    pub lanes: PerLane<Lane>,
+    /// What the tenant publishes.
+    pub delegation: Delegation,
     /// The provider's name.
     pub provider: String,
     /// The namespace of the key Secret.
@@ -69,8 +68,59 @@ pub struct Order {
     pub secret_name: String,
     /// How messages are signed.
     pub signature: SignatureRequest,
-    /// What to look for in DNS.
-    pub question: Question,
+    /// Keys that the user brings.
+    pub imports: Vec<KeyImport>,
+}
+
+/// One pair of keys to sign with, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lane {
+    /// The selectors.
+    pub selectors: PerSlot<Selector>,
+    /// What rotation goes by.
+    pub policy: Policy,
+    /// Where the tenant's records belong.
+    pub aliases: PerSlot<DnsName>,
+    /// What they point at.
+    pub targets: PerSlot<DnsName>,
+}
+
+impl Order {
+    /// The selectors of every lane.
+    #[must_use]
+    pub fn selectors(&self) -> PerLane<PerSlot<Selector>> {
+        self.lanes.map(|_, lane| lane.selectors.clone())
+    }
+
+    /// From the last use of a key to the end of its publication.
+    #[must_use]
+    pub fn drain_time(&self) -> SignedDuration {
+        self.lanes.primary.policy.drain_time()
+    }
+
+    /// What the rotation of all lanes goes by.
+    #[must_use]
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            home: &self.home,
+            policies: PerLane {
+                primary: &self.lanes.primary.policy,
+                second: self.lanes.second.as_ref().map(|lane| &lane.policy),
+            },
+            second: self.lanes.second.as_ref().map(|lane| &lane.selectors),
+        }
+    }
+
+    /// What to look for in DNS for a lane, the keys being at `targets`.
+    #[must_use]
+    pub fn question(&self, lane: LaneId, targets: &PerSlot<DnsName>) -> Option<Question> {
+        let aliases = &self.lanes.get(lane)?.aliases;
+        let slots = PerSlot::from_fn(|slot| SlotQuestion {
+            alias: aliases[slot].clone(),
+            target: targets[slot].clone(),
+        });
+        Some(Question { domain: self.domain.clone(), slots })
+    }
 }
 
 /// Checks a provider on its own.
@@ -141,11 +191,8 @@ pub fn accept(
         Refusal::new(Reason::InvalidSpec, format!("spec.{field}: {fault}"))
     };
     let domain = DomainName::parse(&spec.domain).map_err(|e| invalid("domain", &e))?;
-    let selectors = selectors(&spec.selectors)?;
+    let selectors = selectors("selectors", &spec.selectors)?;
     let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
-    let alias = |slot: SlotId| domain.domainkey_name(&selectors[slot]).map_err(|e| invalid("domain", &e));
-    let aliases = PerSlot([alias(SlotId::One)?, alias(SlotId::Two)?]);
-
     let initial = provider.initial_domain.replace(NAMESPACE, tenant.namespace);
     let initial = DnsName::new(initial).map_err(|e| invalid("providerRef", &e))?;
     let style = match provider.guid_policy {
@@ -157,40 +204,95 @@ pub fn accept(
         Some(chosen) => chosen_guid(chosen, provider_name, provider, pair)?,
         None => Guid::derive(&domain, &style, pair),
     };
-    let ttl = positive(provider.publish.ttl);
-    let placement = Placement::new(guid, initial, &selectors, ttl).map_err(|e| invalid("domain", &e))?;
     let apex = match &provider.publish.zone {
         Some(zone) => DnsName::new(zone).map_err(|e| invalid("providerRef", &e))?,
-        None => DnsName::new(format!("_domainkey.{}", placement.initial_domain))
-            .map_err(|e| invalid("providerRef", &e))?,
+        None => DnsName::new(format!("_domainkey.{initial}")).map_err(|e| invalid("providerRef", &e))?,
     };
-    let question = Question {
-        domain: domain.clone(),
-        slots: PerSlot::from_fn(|slot| SlotQuestion {
-            alias: aliases[slot].clone(),
-            target: placement.names[slot].clone(),
-        }),
-    };
-    Ok(Order {
-        policy: policy(&domain, spec, provider_name, provider)?,
+    let home = Home {
+        provider: provider_name.to_owned(),
+        guid,
+        initial_domain: initial,
         zone: ZoneSpec {
             apex: apex.to_string(),
             name_servers: provider.publish.name_servers.clone(),
             negative_ttl: provider.publish.negative_ttl,
         },
+        ttl: positive(provider.publish.ttl),
+    };
+    let policy = policy(&domain, spec, provider_name, provider)?;
+    let second = second(spec, &selectors, &policy)?;
+    let place = |selectors: PerSlot<Selector>, policy: Policy| -> Result<Lane, Refusal> {
+        let alias = |slot: SlotId| domain.domainkey_name(&selectors[slot]).map_err(|e| invalid("domain", &e));
+        let aliases = PerSlot([alias(SlotId::One)?, alias(SlotId::Two)?]);
+        let targets = home.targets(&selectors).map_err(|e| invalid("domain", &e))?;
+        Ok(Lane { selectors, policy, aliases, targets })
+    };
+    let lanes = PerLane {
+        primary: place(selectors, policy)?,
+        second: second.map(|(selectors, policy)| place(selectors, policy)).transpose()?,
+    };
+    imports(spec, &lanes)?;
+    Ok(Order {
+        lanes,
+        home,
+        delegation: spec.delegation,
         secret_namespace: provider.key_namespace.clone().unwrap_or_else(|| tenant.namespace.to_owned()),
         secret_name: format!("dkim-{domain}"),
         provider: provider_name.to_owned(),
         signature: spec.signature.clone(),
+        imports: spec.import_keys.clone(),
         domain,
-        selectors,
-        placement,
-        question,
     })
 }
 
-fn selectors(names: &[String]) -> Result<PerSlot<Selector>, Refusal> {
-    let invalid = |fault: String| Refusal::new(Reason::InvalidSpec, format!("spec.selectors: {fault}"));
+/// The lane of the second signature: rolled along with the primary one, of the other kind.
+fn second(
+    spec: &DkimDomainSpec,
+    primary: &PerSlot<Selector>,
+    policy: &Policy,
+) -> Result<Option<(PerSlot<Selector>, Policy)>, Refusal> {
+    let Some(wanted) = &spec.second_signature else { return Ok(None) };
+    let invalid = |fault: String| Refusal::new(Reason::InvalidSpec, format!("spec.secondSignature{fault}"));
+    if policy.kind == KeyKind::Ed25519 {
+        return Err(invalid(
+            ": the first signature is Ed25519 already; set spec.key.algorithm to RSA, which every receiver verifies, or leave secondSignature out".into(),
+        ));
+    }
+    let selectors = selectors("secondSignature.selectors", &wanted.selectors)?;
+    if let Some((_, twice)) = selectors.iter().find(|(_, s)| primary.0.contains(s)) {
+        return Err(invalid(format!(
+            ".selectors: {twice} is one of spec.selectors as well; a selector names one key, so choose another, such as ed1"
+        )));
+    }
+    let policy =
+        Policy { kind: KeyKind::Ed25519, cadence: Cadence::Along, rotate_at: None, ..policy.clone() };
+    Ok(Some((selectors, policy)))
+}
+
+/// Each key that is brought has a slot, and no slot has two.
+fn imports(spec: &DkimDomainSpec, lanes: &PerLane<Lane>) -> Result<(), Refusal> {
+    for (number, import) in spec.import_keys.iter().enumerate() {
+        let invalid = |fault: String| {
+            Refusal::new(Reason::InvalidSpec, format!("spec.importKeys[{number}].selector: {fault}"))
+        };
+        let all: Vec<String> =
+            lanes.iter().flat_map(|(_, l)| l.selectors.0.iter().map(ToString::to_string)).collect();
+        if !all.contains(&import.selector) {
+            return Err(invalid(format!(
+                "{} is none of this domain's selectors ({}); name one of them, or name your key's selector in spec.selectors",
+                import.selector,
+                all.join(", ")
+            )));
+        }
+        if spec.import_keys.iter().take(number).any(|other| other.selector == import.selector) {
+            return Err(invalid(format!("{} has a key already; leave one of the two out", import.selector)));
+        }
+    }
+    Ok(())
+}
+
+fn selectors(field: &str, names: &[String]) -> Result<PerSlot<Selector>, Refusal> {
+    let invalid = |fault: String| Refusal::new(Reason::InvalidSpec, format!("spec.{field}: {fault}"));
     let [one, two] = names else {
         return Err(invalid("name exactly two selectors, such as selector1 and selector2".into()));
     };
@@ -265,7 +367,7 @@ fn policy(
         compromised_at: rotation.compromised_at.as_ref().map(|t| t.0),
         along_with: None,
         retired: false,
-        link_per_key: false,
+        link_per_key: spec.delegation == Delegation::Txt,
         imports: PerSlot::default(),
         drain: spec.rotation.drain.0,
         signer_lag: rules.signer_lag.0,
@@ -331,11 +433,12 @@ mod tests {
     #[test]
     fn the_records_are_exactly_those_of_the_product() {
         let order = accepted(&domain(serde_json::json!({})), &provider()).unwrap();
-        let [one, two] = &order.question.slots.0;
+        let question = order.question(LaneId::Primary, &order.lanes.primary.targets).unwrap();
+        let [one, two] = &question.slots.0;
         assert_eq!(one.alias.as_str(), "selector1._domainkey.contoso.com");
         assert_eq!(one.target.as_str(), "selector1-contoso-com._domainkey.contoso.onmail.example");
         assert_eq!(two.target.as_str(), "selector2-contoso-com._domainkey.contoso.onmail.example");
-        assert_eq!(order.zone.apex, "_domainkey.contoso.onmail.example");
+        assert_eq!(order.home.zone.apex, "_domainkey.contoso.onmail.example");
         assert_eq!(
             (order.secret_namespace.as_str(), order.secret_name.as_str()),
             ("contoso", "dkim-contoso.com")

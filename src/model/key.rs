@@ -211,6 +211,36 @@ impl PrivateKey {
         Ok(key)
     }
 
+    /// Reads a PEM that a user brings: PKCS#8, or PKCS#1 (`BEGIN RSA PRIVATE KEY`) as older tools write it.
+    ///
+    /// # Errors
+    /// As [`PrivateKey::from_pem`].
+    pub fn from_foreign_pem(pem: &str) -> Result<Self, KeyError> {
+        use rsa::pkcs1::DecodeRsaPrivateKey;
+        if let Ok(key) = Self::from_pem(pem) {
+            return Ok(key);
+        }
+        let key = rsa::PrivateKey::from_pkcs1_pem(pem).map_err(|_| KeyError::Unreadable)?;
+        let document = rsa::pkcs8::EncodePrivateKey::to_pkcs8_der(&key).map_err(|_| KeyError::Unreadable)?;
+        Self::from_document(&document)
+    }
+
+    /// The kind of key it is; `None` for an RSA key of a size that we do not make.
+    ///
+    /// # Errors
+    /// [`KeyError::Unreadable`].
+    pub fn kind(&self) -> Result<Option<KeyKind>, KeyError> {
+        use rsa::traits::PublicKeyParts;
+        let der = self.expose_der()?;
+        let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| KeyError::Unreadable)?;
+        if info.algorithm.oid != rsa::pkcs1::ALGORITHM_OID {
+            return Ok(Some(KeyKind::Ed25519));
+        }
+        let key = rsa::PrivateKey::from_pkcs8_der(&der).map_err(|_| KeyError::Unreadable)?;
+        let all = [KeyKind::Rsa1024, KeyKind::Rsa2048, KeyKind::Rsa3072, KeyKind::Rsa4096];
+        Ok(all.into_iter().find(|kind| usize::from(kind.bits()) == key.size() * 8))
+    }
+
     fn from_der(der: &[u8]) -> Result<Self, KeyError> {
         let document = SecretDocument::try_from(der).map_err(|_| KeyError::Unreadable)?;
         Self::from_document(&document)

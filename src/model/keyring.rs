@@ -1,23 +1,15 @@
-//! The keyring: both slots with their keys' phases and times. It is the truth, and lives in the key Secret.
+//! The keyring: two slots with their keys' phases and times, a part of the vault.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::key::{KeyFingerprint, KeyKind, PublicKey};
-use super::name::DomainName;
 use super::selector::{PerSlot, Selector, SlotId};
 
-/// The version of the stored form this program writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
-
-/// Everything about one domain's keys but the private halves.
+/// Everything about one pair of slots but the private halves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Keyring {
-    /// The version of the stored form.
-    pub format_version: u32,
-    /// The domain the keys are for.
-    pub domain: DomainName,
     /// The greatest serial given to a key so far. Serials are never used twice.
     pub last_serial: u64,
     /// As whom mail is signed.
@@ -188,9 +180,9 @@ pub struct RotationLog {
 }
 
 impl Keyring {
-    /// A keyring without keys, for a domain that is new.
+    /// A keyring without keys.
     #[must_use]
-    pub fn new(domain: DomainName, selectors: PerSlot<Selector>, now: Timestamp) -> Self {
+    pub fn new(selectors: PerSlot<Selector>, now: Timestamp) -> Self {
         let PerSlot([one, two]) = selectors;
         let slot = |selector| Slot {
             selector,
@@ -199,8 +191,6 @@ impl Keyring {
             older_ttl: 0,
         };
         Self {
-            format_version: FORMAT_VERSION,
-            domain,
             last_serial: 0,
             mode: Mode::Default,
             mode_since: now,

@@ -1,98 +1,161 @@
-//! What is to be published, derived from the keyring and merged with what already is: a record that has signed
-//! outlives its key's last use by the drain, whatever happens to keyring, DkimDomain or namespace.
+//! What is to be published, derived from the vault and merged with what already is: a record that has signed outlives
+//! its key's last use by the drain, whatever happens to vault, DkimDomain or namespace.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::guid::Guid;
+use super::home::Home;
 use super::key::{KeyKind, PublicKey};
-use super::keyring::{KeyInfo, Keyring, Phase, later};
-use super::name::{DnsName, DomainName, NameError};
-use super::record::{KeyRecord, provider_name};
+use super::keyring::{KeyInfo, Keyring, Phase, Slot};
+use super::lanes::{LaneId, PerLane};
+use super::name::DomainName;
+use super::record::KeyRecord;
 use super::selector::{PerSlot, Selector, SlotId};
+use super::vault::Vault;
 use super::words::whole;
-use crate::api::PublishedRecord;
+use crate::api::{DkimRecordSetSpec, FormerPlacement, PublishedRecord};
+use crate::model::keyring::later;
 
-/// Where a domain's records are published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// The label that stands for the domain.
-    pub guid: Guid,
-    /// The organisation's initial domain.
-    pub initial_domain: DnsName,
-    /// Per slot, the owner name of the TXT.
-    pub names: PerSlot<DnsName>,
-    /// TTL in seconds.
-    pub ttl: u32,
+/// Records by place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publication {
+    /// Where the spec places them.
+    pub records: Vec<PublishedRecord>,
+    /// Elsewhere, from before a move or until it is done.
+    pub former: Vec<FormerPlacement>,
 }
 
-impl Placement {
-    /// Works out the names.
-    ///
-    /// # Errors
-    /// [`NameError`] where one does not fit in DNS.
-    pub fn new(
-        guid: Guid,
-        initial_domain: DnsName,
-        selectors: &PerSlot<Selector>,
-        ttl: u32,
-    ) -> Result<Self, NameError> {
-        let one = provider_name(&selectors[SlotId::One], &guid, &initial_domain)?;
-        let two = provider_name(&selectors[SlotId::Two], &guid, &initial_domain)?;
-        Ok(Self { guid, initial_domain, names: PerSlot([one, two]), ttl })
-    }
-}
-
-/// The records to publish now.
+/// The records to publish now. `wanted` is where the spec places the keys.
 ///
-/// `armed` is a slot whose key is about to be told to signers: its record is marked as signed beforehand, so that
-/// no crash between the two writes lets the record go too early. `drain` counts from `now` for records whose key
+/// `armed` are slots whose keys are about to be told to signers: their records are marked as signed beforehand, so
+/// that no crash between the two writes lets a record go too early. `drain` counts from `now` for records whose key
 /// is no longer known.
 #[must_use]
 pub fn publish(
-    existing: &[PublishedRecord],
-    keyring: &Keyring,
-    placement: &Placement,
-    armed: Option<SlotId>,
+    existing: &DkimRecordSetSpec,
+    vault: &Vault,
+    wanted: &Home,
+    armed: &[(LaneId, SlotId)],
     drain: SignedDuration,
     now: Timestamp,
-) -> Vec<PublishedRecord> {
-    let mut records: Vec<PublishedRecord> = Vec::new();
-    for (slot, state) in keyring.slots.iter() {
-        let Some(key) = state.phase.key() else { continue };
-        let before = existing.iter().find(|r| is_record_of(r, key, &placement.names[slot]));
-        let told = match &state.phase {
-            Phase::Active { since, .. } | Phase::Draining { since, .. } | Phase::Revoked { since, .. } => {
-                Some(*since)
-            }
-            _ if armed == Some(slot) => Some(now),
-            _ => None,
-        };
-        records.push(PublishedRecord {
-            selector: state.selector.to_string(),
-            name: placement.names[slot].to_string(),
-            ttl: i32::try_from(placement.ttl).unwrap_or(i32::MAX),
-            value: match &state.phase {
-                Phase::Revoked { .. } => KeyRecord::Revoked { algorithm: key.public.algorithm },
-                _ => KeyRecord::Key(key.public.clone()),
-            }
-            .to_string(),
-            serial: i64::try_from(key.serial).unwrap_or(i64::MAX),
-            signed_since: before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole)),
-            keep_until: match &state.phase {
-                Phase::Draining { until, held: false, .. } | Phase::Revoked { until, .. } => {
-                    Some(whole(*until))
-                }
-                _ => None,
-            },
-        });
+) -> Publication {
+    let before: Vec<&PublishedRecord> = existing.placements().flat_map(|place| place.records).collect();
+    let mut places = vec![place(wanted, derive(vault, wanted, None, armed, &before, now))];
+    let also = std::iter::once(&vault.home).chain(vault.moving.as_ref().map(|moving| &moving.to));
+    for home in also.filter(|home| !home.is_at(wanted)) {
+        add(&mut places, place(home, derive(vault, home, None, armed, &before, now)));
     }
-    let known = |r: &PublishedRecord| records.iter().any(|n| n.name == r.name && n.serial == r.serial);
-    let kept: Vec<PublishedRecord> =
-        release(existing, drain, now).into_iter().filter(|r| !known(r)).collect();
-    // Two keys at one name verify at random (RFC 6376 §3.6.2.2): what has signed stays, the newcomer waits.
-    records.retain(|n| !kept.iter().any(|k| k.name == n.name));
-    records.extend(kept);
+    for former in vault.former.iter().filter(|former| !former.home.is_at(wanted)) {
+        let left = Some((former.left, former.until));
+        add(&mut places, place(&former.home, derive(vault, &former.home, left, armed, &before, now)));
+    }
+    let kept = keep(existing, &places, drain, now);
+    for place in &mut places {
+        // Two keys at one name verify at random (RFC 6376 §3.6.2.2): what has signed stays, the newcomer waits.
+        place.records.retain(|n| !kept.iter().any(|k| k.records.iter().any(|r| r.name == n.name)));
+    }
+    kept.into_iter().for_each(|old| add(&mut places, old));
+    let mut places = places.into_iter();
+    let records = places.next().map(|present| present.records).unwrap_or_default();
+    Publication { records, former: places.filter(|place| !place.records.is_empty()).collect() }
+}
+
+fn place(home: &Home, records: Vec<PublishedRecord>) -> FormerPlacement {
+    let Home { provider, guid, initial_domain: _, zone, ttl: _ } = home;
+    FormerPlacement { provider: provider.clone(), guid: guid.to_string(), zone: zone.clone(), records }
+}
+
+/// Adds a place, or its records to one that is the same for a publisher. A name is never there twice.
+fn add(places: &mut Vec<FormerPlacement>, place: FormerPlacement) {
+    let there: Vec<String> = places.iter().flat_map(|p| &p.records).map(|r| r.name.clone()).collect();
+    let mut fresh = place;
+    fresh.records.retain(|record| !there.contains(&record.name));
+    let same = places
+        .iter_mut()
+        .find(|p| p.provider == fresh.provider && p.guid == fresh.guid && p.zone.apex == fresh.zone.apex);
+    match same {
+        Some(same) => same.records.extend(fresh.records),
+        None => places.push(fresh),
+    }
+}
+
+/// The records of a vault's keys at one home; at a former one only those of keys that were there when it was left.
+fn derive(
+    vault: &Vault,
+    home: &Home,
+    left: Option<(Timestamp, Timestamp)>,
+    armed: &[(LaneId, SlotId)],
+    existing: &[&PublishedRecord],
+    now: Timestamp,
+) -> Vec<PublishedRecord> {
+    let mut records = Vec::new();
+    for (lane, ring) in vault.rings.iter() {
+        for (slot, state) in ring.slots.iter() {
+            let (Some(key), Ok(name)) = (state.phase.key(), home.target(&state.selector)) else { continue };
+            if left.is_some_and(|(at, until)| key.created > at || until <= now) {
+                continue;
+            }
+            let before = existing.iter().find(|r| is_record_of(r, key, name.as_str()));
+            let told = match &state.phase {
+                Phase::Active { since, .. }
+                | Phase::Draining { since, .. }
+                | Phase::Revoked { since, .. } => Some(*since),
+                _ if armed.contains(&(lane, slot)) => Some(now),
+                _ => None,
+            };
+            let signed_since = before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole));
+            if left.is_some() && signed_since.is_none() {
+                continue;
+            }
+            records.push(PublishedRecord {
+                selector: state.selector.to_string(),
+                name: name.to_string(),
+                ttl: i32::try_from(home.ttl).unwrap_or(i32::MAX),
+                value: value(state, key),
+                serial: serial(key),
+                signed_since,
+                keep_until: match (left, &state.phase) {
+                    (Some((_, until)), _) => Some(whole(until)),
+                    (None, Phase::Draining { until, held: false, .. } | Phase::Revoked { until, .. }) => {
+                        Some(whole(*until))
+                    }
+                    (None, _) => None,
+                },
+            });
+        }
+    }
     records
+}
+
+fn value(state: &Slot, key: &KeyInfo) -> String {
+    let record = match &state.phase {
+        Phase::Revoked { .. } => KeyRecord::Revoked { algorithm: key.public.algorithm },
+        _ => KeyRecord::Key(key.public.clone()),
+    };
+    record.to_string()
+}
+
+fn serial(key: &KeyInfo) -> i64 {
+    i64::try_from(key.serial).unwrap_or(i64::MAX)
+}
+
+/// What is published, is not derived from the vault any more, and has signed.
+fn keep(
+    existing: &DkimRecordSetSpec,
+    derived: &[FormerPlacement],
+    drain: SignedDuration,
+    now: Timestamp,
+) -> Vec<FormerPlacement> {
+    let known = |old: &PublishedRecord| {
+        let mut all = derived.iter().flat_map(|place| &place.records);
+        all.any(|new| new.name == old.name && new.serial == old.serial)
+    };
+    let places = existing.placements().map(|place| FormerPlacement {
+        provider: place.provider.to_owned(),
+        guid: place.guid.to_owned(),
+        zone: place.zone.clone(),
+        records: release(place.records, drain, now).into_iter().filter(|r| !known(r)).collect(),
+    });
+    places.filter(|place| !place.records.is_empty()).collect()
 }
 
 /// What stays when the claim is gone: records that have signed, for the drain; the others go at once.
@@ -111,52 +174,80 @@ pub fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timesta
     kept
 }
 
-/// When the next of these records ends. A newcomer may be waiting for its name.
+/// [`release`] at every place.
 #[must_use]
-pub fn next_end(records: &[PublishedRecord], now: Timestamp) -> Option<Timestamp> {
-    records.iter().filter_map(|r| r.keep_until.as_ref()).map(|until| until.0).filter(|end| *end > now).min()
+pub fn release_all(existing: &DkimRecordSetSpec, drain: SignedDuration, now: Timestamp) -> Publication {
+    let former = existing
+        .former
+        .iter()
+        .map(|place| FormerPlacement { records: release(&place.records, drain, now), ..place.clone() });
+    Publication {
+        records: release(&existing.records, drain, now),
+        former: former.filter(|place| !place.records.is_empty()).collect(),
+    }
 }
 
-/// A keyring made anew from what is published, its Secret being gone: names that carry a key which has signed are
+/// When the next of these records ends. A newcomer may be waiting for its name.
+#[must_use]
+pub fn next_end(spec: &DkimRecordSetSpec, now: Timestamp) -> Option<Timestamp> {
+    let records = spec.placements().flat_map(|place| place.records);
+    records.filter_map(|r| r.keep_until.as_ref()).map(|until| until.0).filter(|end| *end > now).min()
+}
+
+/// A vault made anew from what is published, its Secret being gone: names that carry a key which has signed are
 /// occupied until that has drained; the others are free.
 #[must_use]
 pub fn recover(
     domain: &DomainName,
-    selectors: &PerSlot<Selector>,
-    existing: &[PublishedRecord],
-    placement: &Placement,
+    home: &Home,
+    selectors: &PerLane<PerSlot<Selector>>,
+    existing: &DkimRecordSetSpec,
     drain: SignedDuration,
     now: Timestamp,
-) -> Keyring {
-    let mut ring = Keyring::new(domain.clone(), selectors.clone(), now);
-    ring.last_serial = existing.iter().filter_map(|r| u64::try_from(r.serial).ok()).max().unwrap_or(0);
-    let ttl = existing.iter().filter_map(|r| u32::try_from(r.ttl).ok()).max().unwrap_or(0);
-    let kept = release(existing, drain, now);
-    for slot in SlotId::ALL {
-        ring.slots[slot].older_ttl = ttl;
-        let name = placement.names[slot].as_str();
-        let Some(record) = kept.iter().find(|r| r.name == name) else { continue };
-        let Ok(KeyRecord::Key(public)) = KeyRecord::parse(&record.value) else { continue };
-        let Ok(fingerprint) = public.fingerprint() else { continue };
-        let (Some(since), Some(until)) = (&record.signed_since, &record.keep_until) else { continue };
-        let key = KeyInfo {
-            serial: u64::try_from(record.serial).unwrap_or(0),
-            kind: kind_of(&public),
-            public,
-            fingerprint,
-            created: since.0,
-            imported: false,
-        };
-        ring.slots[slot].phase = Phase::Draining { key, since: since.0, until: until.0, held: false };
+) -> Vault {
+    let all: Vec<&PublishedRecord> = existing.placements().flat_map(|place| place.records).collect();
+    let mut vault = Vault::new(domain.clone(), home.clone(), selectors.primary.clone(), now);
+    vault.rings = selectors.map(|_, selectors| Keyring::new(selectors.clone(), now));
+    let last = all.iter().filter_map(|r| u64::try_from(r.serial).ok()).max().unwrap_or(0);
+    let ttl = all.iter().filter_map(|r| u32::try_from(r.ttl).ok()).max().unwrap_or(0);
+    let kept = release(&existing.records, drain, now);
+    for lane in LaneId::ALL {
+        let Some(ring) = vault.rings.get_mut(lane) else { continue };
+        ring.last_serial = last;
+        for slot in SlotId::ALL {
+            ring.slots[slot].older_ttl = ttl;
+            if let Some(phase) = home.target(&ring.slots[slot].selector).ok().and_then(|name| {
+                let record = kept.iter().find(|r| r.name == name.as_str())?;
+                recovered(record)
+            }) {
+                ring.slots[slot].phase = phase;
+            }
+        }
     }
-    ring
+    vault
 }
 
-fn is_record_of(record: &PublishedRecord, key: &KeyInfo, name: &DnsName) -> bool {
-    record.name == name.as_str() && u64::try_from(record.serial).is_ok_and(|serial| serial == key.serial)
+fn recovered(record: &PublishedRecord) -> Option<Phase> {
+    let KeyRecord::Key(public) = KeyRecord::parse(&record.value).ok()? else { return None };
+    let (since, until) = (record.signed_since.as_ref()?.0, record.keep_until.as_ref()?.0);
+    let key = KeyInfo {
+        serial: u64::try_from(record.serial).unwrap_or(0),
+        kind: kind_of(&public),
+        fingerprint: public.fingerprint().ok()?,
+        public,
+        created: since,
+        imported: false,
+    };
+    Some(Phase::Draining { key, since, until, held: false })
 }
 
-fn kind_of(public: &PublicKey) -> KeyKind {
+fn is_record_of(record: &PublishedRecord, key: &KeyInfo, name: &str) -> bool {
+    record.name == name && u64::try_from(record.serial).is_ok_and(|serial| serial == key.serial)
+}
+
+/// The kind of a public key, by the length of its `p=`.
+#[must_use]
+pub fn kind_of(public: &PublicKey) -> KeyKind {
     use super::key::Algorithm;
     match (public.algorithm, public.p.len()) {
         (Algorithm::Ed25519, _) => KeyKind::Ed25519,
@@ -168,24 +259,4 @@ fn kind_of(public: &PublicKey) -> KeyKind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    #[test]
-    fn the_next_end_is_the_first_that_is_still_to_come() {
-        let at = |second: i64| Timestamp::from_second(second).unwrap();
-        let record = |until: Option<i64>| PublishedRecord {
-            selector: "selector1".into(),
-            name: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
-            ttl: 60,
-            value: "v=DKIM1; k=rsa; p=".into(),
-            serial: 1,
-            signed_since: None,
-            keep_until: until.map(|second| Time(at(second))),
-        };
-        let records = [record(None), record(Some(30)), record(Some(20)), record(Some(10))];
-        assert_eq!(next_end(&records, at(10)), Some(at(20)));
-        assert_eq!(next_end(&records, at(30)), None);
-    }
-}
+mod tests;

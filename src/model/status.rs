@@ -1,19 +1,24 @@
 //! Status: what a DkimDomain shows, made from what is stored and seen. Pure, so that wiping it loses nothing.
 
 mod conditions;
+mod records;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::acceptance::{Order, Refusal};
-use super::diagnosis;
 use super::keyring::{Keyring, Mode, Phase};
-use super::record::{CNAME_TTL, provider_selector};
+use super::lanes::PerLane;
+use super::record::provider_selector;
 use super::rotation::{Decision, Wait};
-use super::sighting::Observation;
+use super::selector::SlotId;
+use super::sighting::{Observation, Question};
+use super::vault::Vault;
 use super::words;
 use crate::api::{
-    ConditionType, DkimDomainStatus, KeyStatus, Reason, RecordStatus, RotationStatus, SecretRef,
+    ConditionType, DkimDomainStatus, KeyStatus, Reason, RotationStatus, SecondSigning, SecretRef,
     SigningStatus,
 };
 
@@ -23,35 +28,53 @@ pub use conditions::Verdict;
 pub struct Facts<'a> {
     /// The resolved spec.
     pub order: &'a Order,
-    /// The stored keyring.
-    pub keyring: &'a Keyring,
-    /// What was decided last.
-    pub decision: &'a Decision,
-    /// The last look at DNS.
-    pub observation: Option<&'a Observation>,
+    /// What is stored.
+    pub vault: &'a Vault,
+    /// Lane by lane.
+    pub lanes: PerLane<LaneFacts<'a>>,
+    /// Why a key that the user brings cannot be taken in.
+    pub import_fault: Option<&'a str>,
     /// Private keys were lost and mail may leave unsigned.
     pub keys_lost: bool,
     /// Now.
     pub now: Timestamp,
 }
 
+/// What a status says of one lane is made from this.
+pub struct LaneFacts<'a> {
+    /// The stored keyring.
+    pub keyring: &'a Keyring,
+    /// What was decided last.
+    pub decision: &'a Decision,
+    /// The names that the tenant is shown.
+    pub question: Question,
+    /// The last look at DNS for these names.
+    pub observation: Option<Arc<Observation>>,
+}
+
 /// The status of a DkimDomain that is served.
 #[must_use]
 pub fn of(facts: &Facts<'_>, before: Option<&DkimDomainStatus>, generation: Option<i64>) -> DkimDomainStatus {
-    let Facts { order, keyring, decision, .. } = facts;
+    let Facts { order, vault, lanes, .. } = facts;
+    let LaneFacts { keyring, decision, .. } = &lanes.primary;
     let verdicts = conditions::verdicts(facts);
+    let slots = lanes.iter().flat_map(|(_, lane)| lane.keyring.slots.0.iter());
     DkimDomainStatus {
         observed_generation: generation,
         conditions: merge(before, &verdicts, generation, facts.now),
-        records: records(facts),
-        signing: signing(order, keyring),
-        keys: keyring.slots.iter().map(|(_, slot)| key_status(slot)).collect(),
+        records: lanes
+            .iter()
+            .flat_map(|(_, lane)| records::of(lane, order.delegation))
+            .map(|(_, _, row)| row)
+            .collect(),
+        signing: signing(vault),
+        keys: slots.map(key_status).collect(),
         rotation: Some(RotationStatus {
             count: i64::try_from(keyring.log.count).unwrap_or(i64::MAX),
             last: keyring.log.last.map(words::whole),
             next: decision.next.map(words::whole),
             phase: rotation_phase(keyring, decision).to_owned(),
-            waiting_for: decision.waiting.map(|wait| waiting(&wait, order)),
+            waiting_for: decision.waiting.map(|wait| waiting(&wait, &lanes.primary)),
         }),
         secret_ref: Some(SecretRef {
             namespace: order.secret_namespace.clone(),
@@ -111,50 +134,34 @@ fn merge(
     verdicts.iter().map(|verdict| verdict.condition(old, generation, now)).collect()
 }
 
-fn records(facts: &Facts<'_>) -> Vec<RecordStatus> {
-    let question = &facts.order.question;
-    question
-        .slots
-        .iter()
-        .map(|(slot, wanted)| {
-            let (state, diagnosis) = match facts.observation {
-                Some(observation) => {
-                    let found = diagnosis::diagnose(wanted, question, &observation.slots[slot]);
-                    (found.state.as_str().to_owned(), found.message)
-                }
-                None => ("Pending".to_owned(), "DNS has not been looked at yet.".to_owned()),
-            };
-            let host = wanted.alias.as_str();
-            let host = host.strip_suffix(question.domain.as_str()).unwrap_or(host).trim_end_matches('.');
-            RecordStatus {
-                name: wanted.alias.to_string(),
-                host: host.to_owned(),
-                type_: "CNAME".to_owned(),
-                value: wanted.target.to_string(),
-                ttl: i32::try_from(CNAME_TTL).unwrap_or(i32::MAX),
-                state,
-                diagnosis,
-            }
-        })
-        .collect()
-}
-
-fn signing(order: &Order, keyring: &Keyring) -> Option<SigningStatus> {
-    let slot = &keyring.slots[keyring.active()?];
+fn signing(vault: &Vault) -> Option<SigningStatus> {
+    let primary = &vault.rings.primary;
+    let slot = &primary.slots[primary.active()?];
     let Phase::Active { key, since, .. } = &slot.phase else { return None };
-    let (selector, domain) = match keyring.mode {
-        Mode::Domain => (slot.selector.to_string(), order.domain.to_string()),
-        Mode::Default => (
-            provider_selector(&slot.selector, &order.placement.guid),
-            order.placement.initial_domain.to_string(),
-        ),
+    let (selector, domain) = match primary.mode {
+        Mode::Domain => (slot.selector.to_string(), vault.domain.to_string()),
+        Mode::Default => {
+            (provider_selector(&slot.selector, &vault.home.guid), vault.home.initial_domain.to_string())
+        }
     };
     Some(SigningStatus {
         selector,
         domain,
         fingerprint: key.fingerprint.to_string(),
-        since: words::whole((*since).max(keyring.mode_since)),
+        since: words::whole((*since).max(primary.mode_since)),
+        second: second_signing(vault),
     })
+}
+
+/// The second signature, while it is made: as the same domain as the first.
+fn second_signing(vault: &Vault) -> Option<SecondSigning> {
+    let ring = vault.rings.second.as_ref().filter(|ring| ring.mode == vault.rings.primary.mode)?;
+    let slot = &ring.slots[ring.active()?];
+    let selector = match ring.mode {
+        Mode::Domain => slot.selector.to_string(),
+        Mode::Default => provider_selector(&slot.selector, &vault.home.guid),
+    };
+    Some(SecondSigning { selector, fingerprint: slot.phase.key()?.fingerprint.to_string() })
 }
 
 fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
@@ -192,8 +199,8 @@ fn rotation_phase(keyring: &Keyring, decision: &Decision) -> &'static str {
 
 /// Why a rotation waits, in words.
 #[must_use]
-pub fn waiting(wait: &Wait, order: &Order) -> String {
-    let selector = |slot| &order.selectors[slot];
+pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>) -> String {
+    let selector = |slot: SlotId| &lane.keyring.slots[slot].selector;
     match wait {
         Wait::Paused => {
             "a rotation is due, but spec.rotation.paused is true; set it to false to rotate".to_owned()
@@ -221,12 +228,12 @@ pub fn waiting(wait: &Wait, order: &Order) -> String {
             words::moment(*until)
         ),
         Wait::LinkDown { slot } => format!(
-            "the CNAME {} is not there, so the next key cannot be reached; publish it as status.records shows. Signing goes on with the present key",
-            order.question.slots[*slot].alias
+            "the record {} is not there, so the next key cannot be reached; publish it as status.records shows. Signing goes on with the present key",
+            lane.question.slots[*slot].alias
         ),
         Wait::Unclear { slot } => format!(
             "DNS gives no clear answer for {} right now; it is asked again. Signing goes on with the present key",
-            order.question.slots[*slot].alias
+            lane.question.slots[*slot].alias
         ),
     }
 }

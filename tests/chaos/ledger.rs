@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dkim_operator::model::keyring::{Keyring, Phase};
+use dkim_operator::model::vault::Vault;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
@@ -30,12 +31,12 @@ impl Ledger {
     pub fn note(&mut self, secret: &Secret) {
         let name = secret.name_any();
         let state = secret.data.iter().flatten().find(|(file, _)| *file == "state.json");
-        let ring = state.and_then(|(_, state)| serde_json::from_slice::<Keyring>(&state.0).ok());
-        let Some(ring) = ring else {
+        let vault = state.and_then(|(_, state)| serde_json::from_slice::<Vault>(&state.0).ok());
+        let Some(Vault { domain, rings, .. }) = vault else {
             self.faults.push(format!("{name}: the rotation state cannot be read"));
             return;
         };
-        let domain = ring.domain.to_string();
+        let (domain, ring) = (domain.to_string(), rings.primary);
         let mut there = Vec::new();
         for (_, slot) in ring.slots.iter() {
             let Some(key) = slot.phase.key() else { continue };

@@ -220,6 +220,41 @@ pub fn link_evidence(question: &SlotQuestion, sighting: &SlotSighting) -> LinkEv
     LinkEvidence::Broken { older_answers_ttl: others.chain(copies).max().unwrap_or(0) }
 }
 
+/// The same where the tenant publishes the key itself at the alias instead of a CNAME (`delegation: TXT`). A CNAME that
+/// leads to our TXT is as good.
+#[must_use]
+pub fn copy_evidence(
+    question: &SlotQuestion,
+    sighting: &SlotSighting,
+    expected: &KeyFingerprint,
+) -> LinkEvidence {
+    if let verified @ LinkEvidence::Verified { .. } = link_evidence(question, sighting) {
+        return verified;
+    }
+    let alias = heard(&sighting.alias);
+    if alias.iter().any(|a| matches!(a.outcome, Outcome::Cname { .. } | Outcome::OddCname { .. })) {
+        return link_evidence(question, sighting);
+    }
+    let copies = heard(&sighting.alias_txt);
+    let negative = sighting.negative_ttl.unwrap_or(MAX_NEGATIVE).min(MAX_NEGATIVE);
+    let remembered =
+        || copies.iter().chain(&alias).map(|a| memory(&a.outcome)).max().unwrap_or(0).max(negative);
+    match key_evidence(&sighting.alias_txt, expected) {
+        KeyEvidence::Matches => LinkEvidence::Verified { older_answers_ttl: negative },
+        KeyEvidence::Differs { .. } | KeyEvidence::Absent => {
+            LinkEvidence::Broken { older_answers_ttl: remembered() }
+        }
+        KeyEvidence::Partial => LinkEvidence::Partial,
+        // The name itself is not there, so nobody asked for its TXT.
+        KeyEvidence::Unknown { .. }
+            if !alias.is_empty() && alias.iter().all(|a| matches!(a.outcome, Outcome::NxDomain { .. })) =>
+        {
+            LinkEvidence::Broken { older_answers_ttl: remembered() }
+        }
+        KeyEvidence::Unknown { why } => LinkEvidence::Unknown { why },
+    }
+}
+
 /// What the answers at the target prove of a key.
 #[must_use]
 pub fn key_evidence(answers: &[ServerAnswer], expected: &KeyFingerprint) -> KeyEvidence {

@@ -9,7 +9,7 @@ mod words;
 
 use std::fmt;
 
-pub use evidence::{KeyEvidence, LinkEvidence, key_evidence, link_evidence};
+pub use evidence::{KeyEvidence, LinkEvidence, copy_evidence, key_evidence, link_evidence};
 pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;
 
@@ -52,6 +52,8 @@ pub enum RecordState {
     CnameLoop,
     /// More CNAMEs follow behind it than resolvers follow.
     ChainTooLong,
+    /// There is another key in its place, where the tenant publishes keys itself.
+    OtherKey,
     /// Servers disagree.
     PartlyPropagated,
     /// The servers named by the delegation do not serve the zone.
@@ -120,6 +122,7 @@ impl RecordState {
             Self::Wildcard => "Wildcard",
             Self::CnameLoop => "CnameLoop",
             Self::ChainTooLong => "ChainTooLong",
+            Self::OtherKey => "OtherKey",
             Self::PartlyPropagated => "PartlyPropagated",
             Self::LameDelegation => "LameDelegation",
             Self::DnssecBogus => "DnssecBogus",

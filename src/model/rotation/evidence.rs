@@ -1,6 +1,7 @@
 //! From the answers of DNS to what they prove of a keyring.
 
 use super::{Evidence, KeySight, LinkSight, SlotEvidence};
+use crate::api::Delegation;
 use crate::model::diagnosis::{self, KeyEvidence, LinkEvidence};
 use crate::model::keyring::Keyring;
 use crate::model::selector::PerSlot;
@@ -10,10 +11,20 @@ impl Evidence {
     /// What an observation proves of this keyring. Judged against the keys of the moment: an old answer never
     /// vouches for a new key.
     #[must_use]
-    pub fn of(observation: &Observation, question: &Question, keyring: &Keyring) -> Self {
+    pub fn of(
+        observation: &Observation,
+        question: &Question,
+        keyring: &Keyring,
+        delegation: Delegation,
+    ) -> Self {
         let slots = PerSlot::from_fn(|slot| {
             let sighting = &observation.slots[slot];
-            let link = match diagnosis::link_evidence(&question.slots[slot], sighting) {
+            let wanted = &question.slots[slot];
+            let link = match (delegation, keyring.slots[slot].phase.key()) {
+                (Delegation::Txt, Some(key)) => diagnosis::copy_evidence(wanted, sighting, &key.fingerprint),
+                _ => diagnosis::link_evidence(wanted, sighting),
+            };
+            let link = match link {
                 LinkEvidence::Verified { older_answers_ttl } => {
                     LinkSight::Verified { older_ttl: older_answers_ttl }
                 }

@@ -8,8 +8,12 @@
 mod change;
 mod decide;
 mod evidence;
+mod relocate;
+#[cfg(test)]
+mod relocate_tests;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,6 +23,8 @@ use super::selector::{PerSlot, SlotId};
 
 pub use change::{Cause, Change};
 pub use decide::decide;
+pub use relocate::{Move, Moving, NextName, Sights, relocate};
+pub use whole::{LaneObserved, VaultDecision, Wanted, decide_vault};
 
 /// What spec and provider ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]

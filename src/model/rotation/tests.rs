@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::key::{Algorithm, KeyFingerprint, PublicKey};
 use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later};
-use crate::model::name::DomainName;
 use crate::model::selector::Selector;
 
 const INTERVAL: SignedDuration = SignedDuration::from_hours(24 * 180);
@@ -12,7 +11,7 @@ const NEGATIVE_TTL: u32 = 60;
 const TTL: u32 = 300;
 const CNAME_MEMORY: u32 = 900;
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         enabled: true,
         kind: KeyKind::Rsa2048,
@@ -54,7 +53,7 @@ impl World {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
         Self {
-            ring: Keyring::new(DomainName::parse("contoso.com").unwrap(), selectors, now),
+            ring: Keyring::new(selectors, now),
             policy: policy(),
             now,
             links: PerSlot([DOWN; 2]),
@@ -119,7 +118,7 @@ impl World {
     }
 }
 
-fn key(serial: u64, kind: KeyKind, created: Timestamp) -> KeyInfo {
+pub(super) fn key(serial: u64, kind: KeyKind, created: Timestamp) -> KeyInfo {
     KeyInfo {
         serial,
         kind,

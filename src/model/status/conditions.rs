@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::Facts;
-use crate::api::{ConditionType, Reason};
+use super::{Facts, LaneFacts, records};
+use crate::api::{ConditionType, Delegation, Reason};
 use crate::model::acceptance::Refusal;
 use crate::model::diagnosis::{self, KeyEvidence};
 use crate::model::keyring::{Keyring, Link, Mode, Phase};
@@ -61,7 +61,7 @@ pub(super) fn refusal(refusal: &Refusal) -> Vec<Verdict> {
             Verdict::new(Accepted, true, Reason::Accepted, "the spec is in order"),
             verdict(KeysGenerated, false),
         ],
-        Reason::SecretConflict | Reason::SecretForbidden => vec![
+        Reason::SecretConflict | Reason::SecretForbidden | Reason::ImportFailed => vec![
             verdict(Ready, false),
             verdict(Stalled, true),
             Verdict::new(Accepted, true, Reason::Accepted, "the spec is in order"),
@@ -73,38 +73,86 @@ pub(super) fn refusal(refusal: &Refusal) -> Vec<Verdict> {
 
 /// All conditions of a domain that is served, in the order people read them.
 pub(super) fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
-    let keys = keys(facts);
-    let records = records(facts);
-    let cnames = cnames(facts);
-    let enabled = enabled(facts, &keys, &records, &cnames);
-    let rotating = rotating(facts);
-    let blocked = blocked(facts);
-    let ready = ready(facts, &enabled, &keys, &records);
+    let primary = &facts.lanes.primary;
+    let second = facts.lanes.second.as_ref().filter(|_| facts.order.lanes.second.is_some());
+    // A second signature that is wanted counts as much; what is wrong with the first is told first.
+    let both = |verdict: &dyn Fn(&LaneFacts<'_>) -> Verdict| {
+        let first = verdict(primary);
+        second.map(verdict).filter(|other| first.holds && !other.holds).unwrap_or(first)
+    };
+    let keys = both(&|lane| keys(facts, lane));
+    let records = both(&|lane| published_records(facts, lane));
+    let cnames = both(&|lane| cnames(facts, lane));
+    let enabled = enabled(facts, primary, &keys, &records, &cnames);
+    let rotating = rotating(primary);
+    let blocked = both_blocked(primary, second);
+    let ready = ready(facts, second, &enabled, &keys, &records, &cnames);
     let mut all = vec![ready.clone()];
     if !ready.holds {
         all.push(Verdict { type_: ConditionType::Reconciling, holds: true, ..ready });
     }
     all.push(Verdict::new(ConditionType::Accepted, true, Reason::Accepted, "the spec is in order"));
     all.extend([keys, records, cnames, enabled, rotating, blocked]);
+    all.extend(moving(facts));
     all
 }
 
-fn ready(facts: &Facts<'_>, enabled: &Verdict, keys: &Verdict, records: &Verdict) -> Verdict {
+fn ready(
+    facts: &Facts<'_>,
+    second: Option<&LaneFacts<'_>>,
+    enabled: &Verdict,
+    keys: &Verdict,
+    records: &Verdict,
+    cnames: &Verdict,
+) -> Verdict {
     let type_ = ConditionType::Ready;
-    if facts.keyring.active().is_none() {
+    let primary = facts.lanes.primary.keyring;
+    if primary.active().is_none() {
         let cause = if keys.holds { records } else { keys };
         return Verdict { type_, holds: false, ..cause.clone() };
     }
-    if facts.order.policy.enabled {
+    if facts.order.lanes.primary.policy.enabled {
+        let lags = second.is_some_and(|s| s.keyring.active().is_none() || s.keyring.mode != primary.mode);
+        if enabled.holds && lags {
+            let cause = [keys, records, cnames].into_iter().find(|verdict| !verdict.holds);
+            let (reason, why) = cause
+                .map_or((Reason::Settling, "resolvers may remember older answers"), |c| {
+                    (c.reason, c.message.as_str())
+                });
+            return Verdict::new(
+                type_,
+                false,
+                reason,
+                format!("the second signature is not made yet: {why}"),
+            );
+        }
         return Verdict { type_, ..enabled.clone() };
     }
-    let holds = facts.keyring.mode == Mode::Default;
+    let holds = primary.mode == Mode::Default;
     Verdict::new(type_, holds, Reason::SigningAsProvider, enabled.message.clone())
 }
 
-fn keys(facts: &Facts<'_>) -> Verdict {
+/// A move to other names; told only while there is one.
+fn moving(facts: &Facts<'_>) -> Option<Verdict> {
+    let moving = facts.vault.moving.as_ref()?;
+    let (from, to) = (&facts.vault.home, &moving.to);
+    let what = format!(
+        "the keys move from SELECTOR-{}._domainkey.{} to SELECTOR-{}._domainkey.{}",
+        from.guid, from.initial_domain, to.guid, to.initial_domain
+    );
+    let next = match moving.announced {
+        None => "the new names are being published; leave your records as they are",
+        Some(_) => {
+            "publish the records that status.records shows; the old ones go on working until all of them lead to the new names"
+        }
+    };
+    let message = format!("{what}: {next}");
+    Some(Verdict::new(ConditionType::Moving, true, Reason::NamesChanging, message))
+}
+
+fn keys(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::KeysGenerated;
-    let ring = facts.keyring;
+    let ring = lane.keyring;
     if facts.keys_lost {
         return Verdict::new(
             type_,
@@ -113,19 +161,22 @@ fn keys(facts: &Facts<'_>) -> Verdict {
             "private keys were lost; new ones are made as their slots drain",
         );
     }
+    if let Some(fault) = facts.import_fault {
+        return Verdict::new(type_, false, Reason::ImportFailed, fault);
+    }
     if SlotId::ALL.into_iter().all(|s| ring.slots[s].phase.key().is_some()) {
         return Verdict::new(type_, true, Reason::KeysReady, "both slots hold a key");
     }
     Verdict::new(type_, false, Reason::KeysPending, "keys are being made; nothing to do")
 }
 
-fn records(facts: &Facts<'_>) -> Verdict {
+fn published_records(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::RecordsPublished;
-    let ring = facts.keyring;
+    let ring = lane.keyring;
     let mut unclear = None;
     for (slot, state) in ring.slots.iter() {
-        let (Some(key), Some(seen)) = (state.phase.key(), facts.observation) else { continue };
-        let name = &facts.order.placement.names[slot];
+        let (Some(key), Some(seen)) = (state.phase.key(), &lane.observation) else { continue };
+        let name = &lane.question.slots[slot].target;
         match diagnosis::key_evidence(&seen.slots[slot].target_txt, &key.fingerprint) {
             KeyEvidence::Differs { .. } | KeyEvidence::Absent
                 if !matches!(state.phase, Phase::Generated { .. }) =>
@@ -136,7 +187,7 @@ fn records(facts: &Facts<'_>) -> Verdict {
                     Reason::RecordsContradicted,
                     format!(
                         "DNS does not have our key at {name}; the mail provider must see that the zone {} is delegated to the operator's DNS servers and that they run",
-                        facts.order.zone.apex
+                        facts.vault.home.zone.apex
                     ),
                 );
             }
@@ -155,7 +206,7 @@ fn records(facts: &Facts<'_>) -> Verdict {
             Reason::RecordsPending,
             format!(
                 "our TXT records are not all seen in DNS yet{why}; if this lasts, the mail provider must check that the zone {} is delegated to the operator's DNS servers",
-                facts.order.zone.apex
+                facts.vault.home.zone.apex
             ),
         );
     }
@@ -166,37 +217,46 @@ fn published(ring: &Keyring, slot: SlotId) -> bool {
     matches!(ring.slots[slot].phase, Phase::Published { .. } | Phase::Active { .. } | Phase::Draining { .. })
 }
 
-fn cnames(facts: &Facts<'_>) -> Verdict {
+fn cnames(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::CnamesVerified;
-    let ring = facts.keyring;
+    let ring = lane.keyring;
     let missing: Vec<SlotId> =
         SlotId::ALL.into_iter().filter(|s| matches!(ring.slots[*s].link, Link::Down { .. })).collect();
+    let delegation = facts.order.delegation;
     if missing.is_empty() {
-        return Verdict::new(type_, true, Reason::CnamesSeen, "both CNAMEs are in DNS");
+        let what = match delegation {
+            Delegation::Cname => "both CNAMEs are in DNS",
+            Delegation::Txt => "the keys that you publish are in DNS",
+        };
+        return Verdict::new(type_, true, Reason::CnamesSeen, what);
     }
-    let question = &facts.order.question;
     let mut parts = Vec::new();
     let mut clear = false;
-    for slot in missing {
-        let wanted = &question.slots[slot];
-        match facts.observation {
-            None => parts.push(format!("{} has not been looked at yet.", wanted.alias)),
-            Some(seen) => {
-                let found = diagnosis::diagnose(wanted, question, &seen.slots[slot]);
-                clear |= !found.state.is_unclear();
-                parts.push(found.message);
-            }
+    for (slot, state, row) in records::of(lane, delegation) {
+        if missing.contains(&slot) {
+            clear |= !state.is_unclear();
+            let name = row.name;
+            parts.push(match lane.observation {
+                None => format!("{name} has not been looked at yet."),
+                Some(_) => row.diagnosis,
+            });
         }
     }
-    let reason =
-        if clear || facts.observation.is_none() { Reason::CnamesMissing } else { Reason::DnsUnclear };
+    let reason = if clear || lane.observation.is_none() { Reason::CnamesMissing } else { Reason::DnsUnclear };
     Verdict::new(type_, false, reason, parts.join(" "))
 }
 
-fn enabled(facts: &Facts<'_>, keys: &Verdict, records: &Verdict, cnames: &Verdict) -> Verdict {
+fn enabled(
+    facts: &Facts<'_>,
+    lane: &LaneFacts<'_>,
+    keys: &Verdict,
+    records: &Verdict,
+    cnames: &Verdict,
+) -> Verdict {
     let type_ = ConditionType::Enabled;
-    let Facts { order, keyring, .. } = facts;
-    let initial = &order.placement.initial_domain;
+    let Facts { order, vault, .. } = facts;
+    let keyring = lane.keyring;
+    let initial = &vault.home.initial_domain;
     if keyring.mode == Mode::Domain && keyring.active().is_some() {
         return Verdict::new(
             type_,
@@ -205,7 +265,7 @@ fn enabled(facts: &Facts<'_>, keys: &Verdict, records: &Verdict, cnames: &Verdic
             format!("mail is signed as {}", order.domain),
         );
     }
-    if !order.policy.enabled {
+    if !order.lanes.primary.policy.enabled {
         return Verdict::new(
             type_,
             false,
@@ -274,9 +334,9 @@ fn settled(ring: &Keyring) -> String {
     until.map(|at| format!(" until {}", words::moment(at))).unwrap_or_default()
 }
 
-fn rotating(facts: &Facts<'_>) -> Verdict {
+fn rotating(lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::Rotating;
-    let ring = facts.keyring;
+    let ring = lane.keyring;
     let Some(active) = ring.active() else {
         return Verdict::new(type_, false, Reason::Idle, "no key signs yet, so there is nothing to rotate");
     };
@@ -319,9 +379,14 @@ fn rotating(facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn blocked(facts: &Facts<'_>) -> Verdict {
+fn both_blocked(primary: &LaneFacts<'_>, second: Option<&LaneFacts<'_>>) -> Verdict {
+    let first = blocked(primary);
+    second.map(blocked).filter(|other| !first.holds && other.holds).unwrap_or(first)
+}
+
+fn blocked(lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::RotationBlocked;
-    let Some(wait) = &facts.decision.waiting else {
+    let Some(wait) = &lane.decision.waiting else {
         return Verdict::new(type_, false, Reason::Idle, "no rotation waits");
     };
     let reason = match wait {
@@ -334,5 +399,5 @@ fn blocked(facts: &Facts<'_>) -> Verdict {
         Wait::LinkDown { .. } => Reason::CnameMissing,
         Wait::Unclear { .. } => Reason::DnsUnclear,
     };
-    Verdict::new(type_, true, reason, super::waiting(wait, facts.order))
+    Verdict::new(type_, true, reason, super::waiting(wait, lane))
 }

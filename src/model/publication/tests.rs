@@ -1,0 +1,173 @@
+use super::*;
+use crate::api::ZoneSpec;
+use crate::model::guid::{Guid, GuidStyle};
+use crate::model::key::{Algorithm, KeyFingerprint};
+use crate::model::name::DnsName;
+use crate::model::vault::{FormerHome, VaultChange};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn selectors() -> PerSlot<Selector> {
+    PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()))
+}
+
+fn domain() -> DomainName {
+    DomainName::parse("contoso.com").unwrap()
+}
+
+fn home(initial: &str) -> Home {
+    let selector = Selector::parse("selector1").unwrap();
+    Home {
+        provider: "default".into(),
+        guid: Guid::derive(&domain(), &GuidStyle::Readable, [&selector, &selector]),
+        initial_domain: DnsName::new(initial).unwrap(),
+        zone: ZoneSpec { apex: format!("_domainkey.{initial}"), name_servers: Vec::new(), negative_ttl: 60 },
+        ttl: 300,
+    }
+}
+
+fn empty(home: &Home) -> DkimRecordSetSpec {
+    DkimRecordSetSpec {
+        claim_ref: None,
+        provider: home.provider.clone(),
+        guid: home.guid.to_string(),
+        zone: home.zone.clone(),
+        orphaned: false,
+        drain_seconds: 60,
+        records: Vec::new(),
+        former: Vec::new(),
+    }
+}
+
+fn key(serial: u64, created: Timestamp) -> KeyInfo {
+    KeyInfo {
+        serial,
+        kind: KeyKind::Rsa2048,
+        public: PublicKey { algorithm: Algorithm::Rsa, p: format!("AAA{serial}") },
+        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
+        created,
+        imported: false,
+    }
+}
+
+fn vault() -> Vault {
+    let mut vault = Vault::new(domain(), home("a.example"), selectors(), at(0));
+    let ring = &mut vault.rings.primary;
+    ring.slots[SlotId::One].phase = Phase::Active { key: key(1, at(0)), seen: at(1), since: at(2) };
+    ring.slots[SlotId::Two].phase = Phase::Published { key: key(2, at(0)), seen: at(1), settled: at(2) };
+    vault
+}
+
+const DRAIN: SignedDuration = SignedDuration::from_secs(100);
+
+fn saved(spec: &DkimRecordSetSpec, publication: Publication) -> DkimRecordSetSpec {
+    let Publication { records, former } = publication;
+    DkimRecordSetSpec { records, former, ..spec.clone() }
+}
+
+fn names(records: &[PublishedRecord]) -> Vec<&str> {
+    records.iter().map(|r| r.name.as_str()).collect()
+}
+
+#[test]
+fn the_next_end_is_the_first_that_is_still_to_come() {
+    let record = |until: Option<i64>| PublishedRecord {
+        selector: "selector1".into(),
+        name: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
+        ttl: 60,
+        value: "v=DKIM1; k=rsa; p=".into(),
+        serial: 1,
+        signed_since: None,
+        keep_until: until.map(|second| Time(at(second))),
+    };
+    let mut spec = empty(&home("a.example"));
+    spec.records = [None, Some(30), Some(20), Some(10)].map(record).to_vec();
+    assert_eq!(next_end(&spec, at(10)), Some(at(20)));
+    assert_eq!(next_end(&spec, at(30)), None);
+}
+
+#[test]
+fn a_move_publishes_both_names_and_the_old_ones_outlive_it_by_the_drain() {
+    let (old, new) = (home("a.example"), home("b.example"));
+    let mut vault = vault();
+    let mut spec = empty(&old);
+    spec = saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(10)));
+    assert_eq!(names(&spec.records).len(), 2);
+    vault.apply(&VaultChange::Move(crate::model::rotation::Move::Begin { to: new.clone() }), at(20));
+    spec = saved(&spec, publish(&spec, &vault, &new, &[], DRAIN, at(20)));
+    assert!(names(&spec.records).iter().all(|n| n.ends_with("b.example")), "{spec:#?}");
+    assert_eq!(names(&spec.former[0].records).len(), 2);
+    assert_eq!(spec.former[0].records[0].keep_until, None);
+    vault.apply(&VaultChange::Move(crate::model::rotation::Move::Finish { drain: DRAIN }), at(30));
+    // A key that is made after the move is never published under the old names.
+    vault.rings.primary.slots[SlotId::Two].phase = Phase::Generated { key: key(3, at(31)) };
+    spec = saved(&spec, publish(&spec, &vault, &new, &[], DRAIN, at(40)));
+    assert_eq!(names(&spec.records).len(), 2);
+    assert_eq!(names(&spec.former[0].records), ["selector1-contoso-com._domainkey.a.example"]);
+    assert_eq!(spec.former[0].records[0].keep_until, Some(Time(at(130))));
+    spec = saved(&spec, publish(&spec, &vault, &new, &[], DRAIN, at(130)));
+    assert!(spec.former.is_empty(), "{spec:#?}");
+}
+
+#[test]
+fn what_has_signed_stays_even_if_the_vault_forgets_it() {
+    let (old, new) = (home("a.example"), home("b.example"));
+    let mut spec = empty(&old);
+    spec = saved(&spec, publish(&spec, &vault(), &old, &[], DRAIN, at(10)));
+    let fresh = Vault::new(domain(), new.clone(), selectors(), at(20));
+    spec = saved(&spec, publish(&spec, &fresh, &new, &[], DRAIN, at(20)));
+    assert!(spec.records.is_empty());
+    assert_eq!(names(&spec.former[0].records), ["selector1-contoso-com._domainkey.a.example"]);
+    spec = saved(&spec, publish(&spec, &fresh, &new, &[], DRAIN, at(119)));
+    assert_eq!(spec.former.len(), 1);
+    spec = saved(&spec, publish(&spec, &fresh, &new, &[], DRAIN, at(120)));
+    assert!(spec.former.is_empty());
+}
+
+#[test]
+fn two_initial_domains_in_one_zone_keep_their_records_apart() {
+    let (mut old, mut new) = (home("a.example"), home("b.example"));
+    for home in [&mut old, &mut new] {
+        home.zone.apex = "example".into();
+    }
+    let mut vault = vault();
+    vault.home = old.clone();
+    vault.former = vec![FormerHome { home: home("c.example"), left: at(0), until: at(90) }];
+    let spec = empty(&new);
+    let found = publish(&spec, &vault, &new, &[], DRAIN, at(10));
+    let all: Vec<&str> = names(&found.records);
+    assert_eq!(all.len(), 4, "{found:#?}");
+    assert_eq!(found.former.len(), 1);
+}
+
+#[test]
+fn a_revoked_key_says_so_until_its_end() {
+    let old = home("a.example");
+    let mut vault = vault();
+    let mut spec = empty(&old);
+    spec = saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(10)));
+    vault.rings.primary.slots[SlotId::One].phase =
+        Phase::Revoked { key: key(1, at(0)), since: at(20), until: at(50) };
+    spec = saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(20)));
+    let revoked = &spec.records[0];
+    assert_eq!((revoked.value.as_str(), revoked.serial), ("v=DKIM1; k=rsa; p=", 1));
+    assert_eq!(revoked.keep_until, Some(Time(at(50))));
+    vault.rings.primary.slots[SlotId::One].phase = Phase::Generated { key: key(3, at(50)) };
+    spec = saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(50)));
+    assert_eq!(spec.records[0].value, "v=DKIM1; k=rsa; p=AAA3");
+}
+
+#[test]
+fn a_vault_is_recovered_with_what_drains() {
+    let old = home("a.example");
+    let spec = empty(&old);
+    let spec = saved(&spec, publish(&spec, &vault(), &old, &[], DRAIN, at(10)));
+    let lanes = PerLane { primary: selectors(), second: None };
+    let vault = recover(&domain(), &old, &lanes, &spec, DRAIN, at(20));
+    assert_eq!(vault.last_serial(), 2);
+    let phases = vault.rings.primary.slots.0.map(|slot| slot.phase.as_str());
+    assert_eq!(phases, ["Draining", "Empty"]);
+}

@@ -1,0 +1,243 @@
+use super::*;
+use crate::api::ZoneSpec;
+use crate::model::guid::{Guid, GuidStyle};
+use crate::model::home::Home;
+use crate::model::key::{Algorithm, PublicKey};
+use crate::model::keyring::{KeyInfo, Link, Mode, Phase, later};
+use crate::model::lanes::{LaneId, PerLane};
+use crate::model::name::{DnsName, DomainName};
+use crate::model::selector::Selector;
+use crate::model::vault::{Vault, VaultChange};
+
+fn home(initial: &str) -> Home {
+    let selector = Selector::parse("selector1").unwrap();
+    let domain = DomainName::parse("contoso.com").unwrap();
+    Home {
+        provider: "default".into(),
+        guid: Guid::derive(&domain, &GuidStyle::Readable, [&selector, &selector]),
+        initial_domain: DnsName::new(initial).unwrap(),
+        zone: ZoneSpec { apex: format!("_domainkey.{initial}"), name_servers: Vec::new(), negative_ttl: 60 },
+        ttl: 300,
+    }
+}
+
+const OLDER: u32 = 900;
+const UP: LinkSight = LinkSight::Verified { older_ttl: OLDER };
+const DOWN: LinkSight = LinkSight::Broken { older_ttl: OLDER };
+
+/// A vault and a world in which our TXTs are always published, wherever the vault says.
+struct World {
+    vault: Vault,
+    wanted: Home,
+    policy: Policy,
+    second: Option<PerSlot<Selector>>,
+    /// Where the tenant's CNAMEs lead.
+    cnames: PerSlot<Option<Home>>,
+    now: Timestamp,
+}
+
+fn selectors(one: &str, two: &str) -> PerSlot<Selector> {
+    PerSlot([one, two].map(|s| Selector::parse(s).unwrap()))
+}
+
+impl World {
+    fn enabled() -> Self {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let old = home("a.example");
+        let domain = DomainName::parse("contoso.com").unwrap();
+        let mut world = Self {
+            vault: Vault::new(domain, old.clone(), selectors("selector1", "selector2"), now),
+            wanted: old.clone(),
+            policy: super::tests::policy(),
+            second: None,
+            cnames: PerSlot([Some(old.clone()), Some(old)]),
+            now,
+        };
+        world.settle();
+        world.pass(i64::from(OLDER));
+        assert_eq!(world.vault.rings.primary.mode, Mode::Domain);
+        world
+    }
+
+    fn evidence(&self, home: &Home) -> Evidence {
+        let slots = PerSlot::from_fn(|slot| {
+            let leads = self.cnames[slot].as_ref().is_some_and(|there| there.is_at(home));
+            SlotEvidence { link: if leads { UP } else { DOWN }, key: KeySight::Matches }
+        });
+        Evidence { at: self.now, slots }
+    }
+
+    fn step(&mut self) -> VaultDecision {
+        let sights = Sights {
+            home: Some(self.evidence(&self.vault.home)),
+            next: self.vault.moving.as_ref().map(|moving| self.evidence(&moving.to)),
+        };
+        let lane = LaneObserved { sights, custody: PerSlot([true; 2]), in_use: PerSlot::default() };
+        let observed = self.vault.rings.map(|_, _| lane);
+        let second = self.second.as_ref().map(|_| Policy {
+            kind: KeyKind::Ed25519,
+            cadence: Cadence::Along,
+            ..self.policy.clone()
+        });
+        let wanted = Wanted {
+            home: &self.wanted,
+            policies: PerLane { primary: &self.policy, second: second.as_ref() },
+            second: self.second.as_ref(),
+        };
+        let decision = decide_vault(&self.vault, &wanted, &observed, self.now);
+        let now = self.now.max(self.vault.high_water());
+        for change in &decision.changes {
+            self.vault.apply(change, now);
+            if let VaultChange::Key { lane, change: Change::Generate { slot, kind, .. } } = change {
+                let serial = self.vault.last_serial() + 1;
+                let key = KeyInfo {
+                    serial,
+                    kind: *kind,
+                    public: PublicKey { algorithm: Algorithm::Rsa, p: String::new() },
+                    fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
+                    created: now,
+                    imported: false,
+                };
+                self.vault.rings.get_mut(*lane).unwrap().install(*slot, key);
+            }
+        }
+        decision
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            if self.step().changes.is_empty() {
+                return;
+            }
+        }
+        panic!("no rest after 20 decisions: {:#?}", self.vault);
+    }
+
+    fn pass(&mut self, seconds: i64) {
+        self.now = later(self.now, SignedDuration::from_secs(seconds));
+        self.settle();
+    }
+
+    fn moving(&self) -> &Moving {
+        self.vault.moving.as_ref().expect("a move is under way")
+    }
+}
+
+#[test]
+fn a_move_goes_on_only_as_the_tenant_s_cnames_do() {
+    let mut world = World::enabled();
+    let (old, new) = (home("a.example"), home("b.example"));
+    world.wanted = new.clone();
+    world.settle();
+    assert_eq!(world.moving().announced, None);
+    // The new names may be remembered as absent until then.
+    world.pass(60);
+    assert!(world.moving().announced.is_some());
+    world.pass(400 * 86_400);
+    assert_eq!((&world.vault.home, world.vault.rings.primary.mode), (&old, Mode::Domain));
+    world.cnames[SlotId::One] = Some(new.clone());
+    world.pass(86_400);
+    assert_eq!(world.vault.home, old, "one CNAME is not both");
+    assert_eq!(world.vault.rings.primary.mode, Mode::Domain, "wherever it leads the key is there");
+    world.cnames[SlotId::Two] = Some(new.clone());
+    world.pass(1);
+    assert_eq!(world.vault.home, old, "a resolver may still follow the old CNAME");
+    world.pass(i64::from(OLDER));
+    assert_eq!((&world.vault.home, world.vault.rings.primary.mode), (&new, Mode::Domain));
+    assert_eq!(world.vault.former[0].until, later(world.now, world.policy.drain_time()));
+    assert!(world.vault.rings.primary.active().is_some());
+    world.pass(97 * 3_600);
+    assert!(world.vault.former.is_empty() && world.vault.moving.is_none());
+}
+
+#[test]
+fn rotations_go_on_during_a_move() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.pass(60);
+    for _ in 0..20 {
+        world.pass(30 * 86_400);
+    }
+    assert!(world.vault.rings.primary.log.count >= 3, "{}", world.vault.rings.primary.log.count);
+}
+
+#[test]
+fn default_signing_moves_as_soon_as_the_new_names_are_settled() {
+    let mut world = World::enabled();
+    world.policy.enabled = false;
+    world.settle();
+    world.cnames = PerSlot([None, None]);
+    world.wanted = home("b.example");
+    world.settle();
+    assert_eq!(world.vault.home, home("a.example"));
+    world.pass(60);
+    world.settle();
+    assert_eq!(world.vault.home, home("b.example"));
+    assert_eq!(world.vault.former.len(), 1);
+}
+
+#[test]
+fn a_move_called_off_leaves_the_new_names_to_drain() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.pass(60);
+    world.wanted = home("a.example");
+    world.settle();
+    assert!(world.vault.moving.is_none());
+    assert_eq!(world.vault.former[0].home, home("b.example"));
+    world.pass(97 * 3_600);
+    assert!(world.vault.former.is_empty());
+}
+
+#[test]
+fn a_cname_that_leads_to_a_new_name_without_the_key_is_no_link() {
+    let home = Evidence {
+        at: Timestamp::UNIX_EPOCH,
+        slots: PerSlot([SlotEvidence { link: DOWN, key: KeySight::Matches }; 2]),
+    };
+    let next = |key| Evidence { slots: PerSlot([SlotEvidence { link: UP, key }; 2]), ..home };
+    let merged = |key| {
+        let sights = Sights { home: Some(home), next: Some(next(key)) };
+        sights.merged().unwrap().slots[SlotId::One].link
+    };
+    assert_eq!(merged(KeySight::Matches), UP);
+    assert_eq!(merged(KeySight::Contradicted), DOWN);
+    assert_eq!(merged(KeySight::Unclear), LinkSight::Unclear);
+}
+
+#[test]
+fn a_second_signature_is_rolled_along_and_goes_when_it_is_no_longer_wanted() {
+    let mut world = World::enabled();
+    world.second = Some(selectors("ed1", "ed2"));
+    world.settle();
+    world.pass(i64::from(OLDER));
+    let second = world.vault.rings.second.as_ref().unwrap();
+    assert_eq!((second.mode, second.active()), (Mode::Domain, Some(SlotId::One)));
+    assert_eq!(second.slots[SlotId::One].phase.key().unwrap().kind, KeyKind::Ed25519);
+    world.pass(180 * 86_400);
+    let counts = world.vault.rings.map(|_, ring| ring.log.count);
+    assert_eq!((counts.primary, counts.second), (1, Some(1)));
+    world.second = None;
+    world.settle();
+    assert_eq!(world.vault.rings.second.as_ref().unwrap().active(), None);
+    world.pass(97 * 3_600);
+    world.settle();
+    assert_eq!(world.vault.rings.second, None);
+    assert!(world.vault.rings.primary.active().is_some());
+}
+
+#[test]
+fn new_names_take_over_at_once_where_nothing_was_signed() {
+    let now = Timestamp::from_second(1_800_000_000).unwrap();
+    let domain = DomainName::parse("contoso.com").unwrap();
+    let mut vault = Vault::new(domain, home("a.example"), selectors("selector1", "selector2"), now);
+    let key = super::tests::key(1, KeyKind::Rsa2048, now);
+    vault.rings.primary.slots[SlotId::One].phase = Phase::Published { key, seen: now, settled: now };
+    let policy = super::tests::policy();
+    let sights = PerLane { primary: Sights::default(), second: None };
+    let moves = relocate(&vault, &home("b.example"), &policy, &sights, now);
+    assert_eq!(moves, [Move::Settle { home: home("b.example") }]);
+    vault.apply(&VaultChange::Move(moves[0].clone()), now);
+    assert_eq!(vault.rings.primary.slots[SlotId::One].phase.as_str(), "Generated");
+    assert!(matches!(vault.rings.get(LaneId::Primary).unwrap().slots[SlotId::One].link, Link::Down { .. }));
+}

@@ -1,0 +1,156 @@
+//! The decision for a whole vault: where its keys are published, then each lane's keys.
+
+use jiff::Timestamp;
+
+use super::{Change, Custody, Decision, Move, Observed, Policy, Sights, decide, relocate};
+use crate::model::home::Home;
+use crate::model::keyring::Phase;
+use crate::model::lanes::{LaneId, PerLane};
+use crate::model::selector::{PerSlot, Selector};
+use crate::model::vault::{Vault, VaultChange};
+
+/// What the spec asks of a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Where the keys are to be published.
+    pub home: &'a Home,
+    /// What each lane that is wanted goes by.
+    pub policies: PerLane<&'a Policy>,
+    /// The selectors of the second lane, where one is wanted.
+    pub second: Option<&'a PerSlot<Selector>>,
+}
+
+/// What was observed of one lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneObserved {
+    /// What DNS proves.
+    pub sights: Sights,
+    /// Which private keys are in hand.
+    pub custody: Custody,
+    /// See [`Observed::in_use`].
+    pub in_use: PerSlot<bool>,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultDecision {
+    /// What to change, in order, in one write.
+    pub changes: Vec<VaultChange>,
+    /// Each lane's own decision: why it waits, when it is due.
+    pub lanes: PerLane<Decision>,
+    /// When to decide again even if nothing else happens.
+    pub wake: Option<Timestamp>,
+    /// Something hangs on a look at DNS that is newer than the evidence.
+    pub look: bool,
+}
+
+/// Decides what to do now. Applying the changes and deciding again on the same input changes nothing more, but for the
+/// sights, which belong to the names of before a move.
+#[must_use]
+pub fn decide_vault(
+    vault: &Vault,
+    wanted: &Wanted<'_>,
+    observed: &PerLane<LaneObserved>,
+    now: Timestamp,
+) -> VaultDecision {
+    let now = now.max(vault.high_water());
+    let sights = observed.map(|_, lane| lane.sights);
+    let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, now);
+    // What was seen at the names of before says nothing of those after.
+    let renamed = moves.iter().any(|m| matches!(m, Move::Settle { .. } | Move::Finish { .. }));
+    let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };
+    moves.into_iter().for_each(|change| run.make(VaultChange::Move(change)));
+    if let Some(selectors) = wanted.second
+        && run.vault.rings.second.is_none()
+    {
+        run.make(VaultChange::OpenSecond { selectors: selectors.clone() });
+    }
+    let primary = run.lane(LaneId::Primary, wanted.policies.primary, Some(&observed.primary), renamed);
+    let second = run.second(wanted, observed.second.as_ref(), renamed);
+    let lanes = PerLane { primary, second };
+    let wakes = lanes.iter().filter_map(|(_, decision)| decision.wake).chain(run.wakes());
+    VaultDecision {
+        wake: wakes.filter(|at| *at > now).min(),
+        look: renamed || lanes.iter().any(|(_, decision)| decision.look),
+        changes: run.changes,
+        lanes,
+    }
+}
+
+struct Run {
+    vault: Vault,
+    now: Timestamp,
+    changes: Vec<VaultChange>,
+}
+
+impl Run {
+    fn make(&mut self, change: VaultChange) {
+        self.vault.apply(&change, self.now);
+        self.changes.push(change);
+    }
+
+    fn lane(
+        &mut self,
+        lane: LaneId,
+        policy: &Policy,
+        observed: Option<&LaneObserved>,
+        renamed: bool,
+    ) -> Decision {
+        let evidence = observed.and_then(|o| o.sights.merged()).filter(|_| !renamed);
+        let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
+        let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
+        let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
+        let ring = self.vault.rings.get(lane).unwrap_or(&self.vault.rings.primary);
+        let decision = decide(ring, policy, &observed, self.now);
+        for change in &decision.changes {
+            self.make(VaultChange::Key { lane, change: change.clone() });
+        }
+        decision
+    }
+
+    /// The second lane is rolled along with the primary one, and drains when it is no longer wanted.
+    fn second(
+        &mut self,
+        wanted: &Wanted<'_>,
+        observed: Option<&LaneObserved>,
+        renamed: bool,
+    ) -> Option<Decision> {
+        let ring = self.vault.rings.second.as_ref()?;
+        let policy = match wanted.policies.second {
+            Some(policy) => {
+                Policy { along_with: self.vault.rings.primary.log.last, retired: false, ..policy.clone() }
+            }
+            None => Policy { retired: true, ..wanted.policies.primary.clone() },
+        };
+        let gone = ring.slots.iter().all(|(_, slot)| slot.phase == Phase::Empty);
+        if policy.retired && gone {
+            self.make(VaultChange::CloseSecond);
+            return None;
+        }
+        Some(self.lane(LaneId::Second, &policy, observed, renamed))
+    }
+
+    /// Moments at which time alone lets a move go on.
+    fn wakes(&self) -> Vec<Timestamp> {
+        let mut moments: Vec<Timestamp> = self.vault.former.iter().map(|former| former.until).collect();
+        for (_, names) in self.vault.moving.iter().flat_map(|moving| moving.lanes.iter()) {
+            for (_, name) in names.iter() {
+                moments.push(name.settled);
+                if let crate::model::keyring::Link::Up { trusted_from } = name.link {
+                    moments.push(trusted_from);
+                }
+            }
+        }
+        moments
+    }
+}
+
+impl VaultDecision {
+    /// The slots whose keys are about to be told to signers.
+    pub fn armed(&self) -> impl Iterator<Item = (LaneId, crate::model::selector::SlotId)> {
+        self.changes.iter().filter_map(|change| match change {
+            VaultChange::Key { lane, change: Change::Activate { slot, .. } } => Some((*lane, *slot)),
+            _ => None,
+        })
+    }
+}

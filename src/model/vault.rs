@@ -1,0 +1,129 @@
+//! The vault: everything about one domain's keys but the private halves. It is the truth, and lives in the key Secret.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::home::Home;
+use super::keyring::{Keyring, Phase, later};
+use super::lanes::{LaneId, PerLane};
+use super::name::DomainName;
+use super::rotation::{Change, Move, Moving};
+use super::selector::{PerSlot, Selector};
+
+/// The version of the stored form this program writes and reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Everything about one domain's keys but the private halves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Vault {
+    /// The version of the stored form.
+    pub format_version: u32,
+    /// The domain the keys are for.
+    pub domain: DomainName,
+    /// Where the keys are published and looked for.
+    pub home: Home,
+    /// Where they are about to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+    /// Where they were: those names drain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerHome>,
+    /// The keys.
+    pub rings: PerLane<Keyring>,
+}
+
+/// A home that was left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerHome {
+    /// The home.
+    pub home: Home,
+    /// When it was left. Keys made later were never looked for there.
+    pub left: Timestamp,
+    /// Until when the keys of then stay published there.
+    pub until: Timestamp,
+}
+
+/// One change of a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VaultChange {
+    /// To one lane's keyring.
+    Key {
+        /// The lane.
+        lane: LaneId,
+        /// The change.
+        change: Change,
+    },
+    /// To where the keys are published.
+    Move(Move),
+    /// A second signature is wanted.
+    OpenSecond {
+        /// Its selectors.
+        selectors: PerSlot<Selector>,
+    },
+    /// The second signature's keys have drained.
+    CloseSecond,
+}
+
+impl Vault {
+    /// A vault without keys.
+    #[must_use]
+    pub fn new(domain: DomainName, home: Home, primary: PerSlot<Selector>, now: Timestamp) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            domain,
+            home,
+            moving: None,
+            former: Vec::new(),
+            rings: PerLane { primary: Keyring::new(primary, now), second: None },
+        }
+    }
+
+    /// The greatest serial given to a key so far.
+    #[must_use]
+    pub fn last_serial(&self) -> u64 {
+        self.rings.iter().map(|(_, ring)| ring.last_serial).max().unwrap_or(0)
+    }
+
+    /// The latest moment this vault knows of: see [`Keyring::high_water`].
+    #[must_use]
+    pub fn high_water(&self) -> Timestamp {
+        let rings = self.rings.iter().map(|(_, ring)| ring.high_water());
+        let homes = self.former.iter().map(|former| former.left);
+        let moving = self.moving.iter().map(Moving::high_water);
+        rings.chain(homes).chain(moving).max().unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether any key has ever been told to signers, and may still be used or drains.
+    #[must_use]
+    pub fn has_signed(&self) -> bool {
+        let told = |phase: &Phase| {
+            matches!(phase, Phase::Active { .. } | Phase::Draining { .. } | Phase::Revoked { .. })
+        };
+        self.rings.iter().any(|(_, ring)| ring.slots.iter().any(|(_, slot)| told(&slot.phase)))
+    }
+
+    /// Applies one change at `now`.
+    pub fn apply(&mut self, change: &VaultChange, now: Timestamp) {
+        match change {
+            VaultChange::Key { lane, change } => {
+                if let Some(ring) = self.rings.get_mut(*lane) {
+                    ring.apply(change, now);
+                }
+            }
+            VaultChange::Move(change) => self.apply_move(change, now),
+            VaultChange::OpenSecond { selectors } => {
+                if self.rings.second.is_none() {
+                    self.rings.second = Some(Keyring::new(selectors.clone(), now));
+                }
+            }
+            VaultChange::CloseSecond => self.rings.second = None,
+        }
+    }
+
+    /// Leaves a home: what was published there stays for `drain`.
+    pub(super) fn leave(&mut self, home: Home, drain: SignedDuration, now: Timestamp) {
+        self.former.retain(|former| !former.home.is_at(&home));
+        self.former.push(FormerHome { home, left: now, until: later(now, drain) });
+    }
+}
