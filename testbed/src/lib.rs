@@ -4,6 +4,7 @@
 //! - [`ControlPlane`]: etcd, kube-apiserver and kube-controller-manager, with kubectl and helm.
 //! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`], [`Bind`], [`Pdns`] and [`Unbound`] one
 //!   by one; [`kdig`] asks any server, [`nsupdate`] changes what one serves.
+//! - [`mail`]: Postfix and Exim, a sink for what they send, and a client.
 //! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
 //! - [`Relay`]: a TCP relay that can be made to stall.
 //! - [`Mount`]: a Secret as pods see it, swapped as kubelet does.
@@ -15,6 +16,7 @@ mod address;
 mod binaries;
 mod dns;
 mod error;
+pub mod mail;
 mod mount;
 pub mod operator;
 mod plane;

@@ -1,6 +1,8 @@
 //! Temporary directories that go away, whatever happens to the process.
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -77,6 +79,20 @@ impl Scratch {
             .context(|| format!("making a temporary directory for {name}"))?
             .keep();
         Ok(Self { path, removed: !keeps() })
+    }
+
+    /// As [`Scratch::new`], for servers that run as users of their own: they may pass through, and see nothing
+    /// that is not shown to them.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn passable(name: &str) -> Result<Self> {
+        let scratch = Self::new(name)?;
+        for path in [&root()?.path, &scratch.path] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o711))
+                .context(|| format!("opening {} for other users", path.display()))?;
+        }
+        Ok(scratch)
     }
 
     /// A directory of the caller's that stays; made where it is not there.
