@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand};
 use dkim_operator::controller::{self, ControllerOptions, SystemClock};
 use dkim_operator::dns::{self, DnsOptions, Rates};
 use dkim_operator::metrics::Metrics;
-use dkim_operator::signing::{Unknown, run_sign};
+use dkim_operator::signing::{KeySource, Unknown, run_sign};
+use dkim_operator::sync::{self, SyncArgs, SyncError};
 use dkim_operator::{crds, probes};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -43,6 +44,8 @@ enum Role {
     Controller(ControllerArgs),
     /// Serve the key records of all DkimRecordSets, UDP and TCP.
     Dns(DnsArgs),
+    /// Keep files for OpenDKIM, rspamd, Exim and others up to date with the key Secrets.
+    Sync(SyncArgs),
     /// Sign a message from standard input with what a key Secret holds; the signed message goes to standard output.
     ///
     /// Line ends are CRLF in the output, as in SMTP. Exit codes: 0 signed, 3 the From: domain is not ours, 4 no key
@@ -141,6 +144,10 @@ enum Failure {
     Controller(#[from] controller::Error),
     #[error("{0}")]
     Dns(#[from] dns::Error),
+    #[error("{0}")]
+    Sync(#[from] SyncError),
+    #[error("where keys come from is not said; give --key-dir or --namespace")]
+    NoKeys,
     #[error("the definitions cannot be written as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
     #[error("{}: {source}", path.display())]
@@ -171,6 +178,7 @@ fn main() -> ExitCode {
         Role::Crds { dir } => write_crds(dir.as_deref()),
         Role::Controller(args) => run(run_controller(args)),
         Role::Dns(args) => run(run_dns(args)),
+        Role::Sync(args) => run(run_sync(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -263,6 +271,27 @@ async fn run_dns(args: DnsArgs) -> Result<(), Failure> {
 fn secondary(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
     address.map_err(|_| "write an address such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53".to_owned())
+}
+
+async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
+    let source = match (&args.key_dir, &args.namespace) {
+        (Some(path), _) => KeySource::Directory { path: path.clone(), every: args.look_every },
+        (None, Some(namespace)) => {
+            KeySource::Secrets { client: client().await?, namespace: namespace.clone() }
+        }
+        (None, None) => return Err(Failure::NoKeys),
+    };
+    let (ready, is_ready) = watch::channel(false);
+    let work = sync::run(source, args.options(), ready, stop_signal());
+    if args.once {
+        return Ok(work.await?);
+    }
+    let waits_for = "the first files for the signer";
+    let probes = probes::serve(args.health_addr, waits_for, is_ready, Metrics::default());
+    tokio::select! {
+        done = work => Ok(done?),
+        ended = probes => Ok(ended?),
+    }
 }
 
 async fn client() -> Result<kube::Client, Failure> {

@@ -1,0 +1,126 @@
+//! Where a signature says its key is: the CNAMEs on the way, and what is at their end.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::{RData, RecordType};
+use serde::Serialize;
+
+use crate::lookup::{Reply, ask};
+use crate::model::name::DnsName;
+use crate::model::sighting::Outcome;
+
+/// How long one server may take.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// How often one server is asked.
+const ATTEMPTS: u32 = 2;
+/// How many CNAMEs are followed in an answer; resolvers give up before that.
+const MOST_HOPS: usize = 16;
+
+/// One CNAME on the way to a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hop {
+    /// Where it is.
+    pub name: String,
+    /// Where it leads.
+    pub target: String,
+    /// For how many seconds resolvers remember it still.
+    pub ttl: u32,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A TXT record, its strings joined.
+    Text { text: String, ttl: u32 },
+    /// The name is there, or names below it are, but no TXT record.
+    NoText,
+    /// The name is not there.
+    NoName,
+    /// No answer; the words say which.
+    NoAnswer(String),
+}
+
+/// The way to a key, and what is at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyAnswer {
+    /// Where the signature says the key is.
+    pub(super) name: String,
+    pub(super) hops: Vec<Hop>,
+    pub(super) found: Found,
+}
+
+impl KeyAnswer {
+    /// The name at the end of the way.
+    pub(super) fn end(&self) -> &str {
+        self.hops.last().map_or(self.name.as_str(), |hop| hop.target.as_str())
+    }
+}
+
+/// Whom to ask for keys.
+pub(super) enum KeyRecords {
+    /// These resolvers, one after the other.
+    Servers(Vec<SocketAddr>),
+    /// Nobody: these are all there are, by name.
+    Table(HashMap<String, String>),
+}
+
+impl KeyRecords {
+    /// Looks for the key of a signature.
+    pub(super) async fn find(&self, s: &str, d: &str) -> KeyAnswer {
+        let name = format!("{s}._domainkey.{d}").to_ascii_lowercase();
+        let answer = |found| KeyAnswer { name: name.clone(), hops: Vec::new(), found };
+        match self {
+            Self::Table(table) => match table.get(name.trim_end_matches('.')) {
+                Some(text) => answer(Found::Text { text: text.clone(), ttl: 0 }),
+                None => answer(Found::NoName),
+            },
+            Self::Servers(servers) => {
+                let Ok(owner) = DnsName::new(&name) else { return answer(Found::NoName) };
+                let mut last = answer(Found::NoAnswer("there is no resolver to ask".to_owned()));
+                for server in servers {
+                    last = match ask(*server, &owner, RecordType::TXT, true, TIMEOUT, ATTEMPTS).await {
+                        Ok(reply) => read(&name, &owner, *server, &reply),
+                        Err(failure) => answer(Found::NoAnswer(format!("{server}: {failure}"))),
+                    };
+                    if !matches!(last.found, Found::NoAnswer(_)) {
+                        break;
+                    }
+                }
+                last
+            }
+        }
+    }
+}
+
+fn read(name: &str, owner: &DnsName, server: SocketAddr, reply: &Reply) -> KeyAnswer {
+    let found = match reply.outcome(owner, RecordType::TXT, false) {
+        Outcome::Txt { texts, ttl } => {
+            Found::Text { text: texts.into_iter().next().unwrap_or_default(), ttl }
+        }
+        Outcome::NxDomain { .. } => Found::NoName,
+        Outcome::NoData { .. } | Outcome::Cname { .. } => Found::NoText,
+        Outcome::Failed(failure) => Found::NoAnswer(format!("{server}: {failure}")),
+    };
+    KeyAnswer { name: name.to_owned(), hops: hops(name, reply), found }
+}
+
+fn hops(name: &str, reply: &Reply) -> Vec<Hop> {
+    let bare = |text: String| text.trim_end_matches('.').to_ascii_lowercase();
+    let mut hops: Vec<Hop> = Vec::new();
+    let mut at = name.trim_end_matches('.').to_ascii_lowercase();
+    while hops.len() < MOST_HOPS {
+        let next = reply.message.answers.iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if bare(record.name.to_ascii()) == at => {
+                Some(Hop { name: at.clone(), target: bare(target.0.to_ascii()), ttl: record.ttl })
+            }
+            _ => None,
+        });
+        let Some(hop) = next else { break };
+        at.clone_from(&hop.target);
+        hops.push(hop);
+    }
+    hops
+}

@@ -1,0 +1,180 @@
+//! Keeps files for signers that people run already: OpenDKIM, rspamd, Exim and others.
+//!
+//! ```text
+//! KeySource ── KeySet ── Wanted::of(format) ── Keeper: keys, note, tables ── Tell ── … ── old ones go
+//! ```
+//!
+//! At no moment does a table name a key file that is not there or holds another key, wherever a crash comes.
+
+mod args;
+mod disk;
+mod error;
+mod format;
+mod keeper;
+mod tell;
+mod wanted;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+pub use args::SyncArgs;
+pub use disk::Owner;
+pub use error::{SyncError, TellError};
+pub use format::Format;
+pub use tell::{ReloadSignal, Tell};
+
+use crate::signing::{KeySet, KeySource};
+use disk::Disk;
+use keeper::{Due, Keeper};
+use wanted::Wanted;
+
+/// How long to gather changes before files are written.
+const GATHER: Duration = Duration::from_millis(50);
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How many key events may wait.
+const QUEUE: usize = 256;
+
+/// What to keep, and where.
+pub struct SyncOptions {
+    /// The signer.
+    pub format: Format,
+    /// The directory of its files.
+    pub directory: PathBuf,
+    /// Who owns them.
+    pub owner: Owner,
+    /// How long old keys stay after the signer was told of new ones.
+    pub grace: Duration,
+    /// How it is told.
+    pub tell: Tell,
+    /// End after the files were written once, or fail after this long.
+    pub once: Option<Duration>,
+}
+
+/// Keeps the files up to date until `stop`; `ready` turns true when they are for the first time.
+///
+/// # Errors
+/// [`SyncError`] where the directory cannot be used, or with `once` where the files could not be written.
+pub async fn run(
+    source: KeySource,
+    options: SyncOptions,
+    ready: watch::Sender<bool>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), SyncError> {
+    let SyncOptions { format, directory, owner, grace, tell, once } = options;
+    let disk = Disk::open(&directory, owner)?;
+    let keeper = Keeper::new(disk, &directory, format, grace)?;
+    let (send, mut events) = mpsc::channel(QUEUE);
+    let mut source = std::pin::pin!(source.follow(send));
+    let mut stop = std::pin::pin!(stop);
+    let began = Instant::now();
+    let mut work = Work {
+        keeper,
+        keys: KeySet::default(),
+        format,
+        tell,
+        directory,
+        began,
+        behind: false,
+        complained: Vec::new(),
+    };
+    let mut pause = FIRST_PAUSE;
+    let mut wake: Option<Instant> = None;
+    loop {
+        let timer = async {
+            match wake.into_iter().chain(once.map(|bound| began + bound)).min() {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = &mut source => return Ok(()),
+            () = &mut stop => return Ok(()),
+            Some(event) = events.recv() => {
+                work.take(event);
+                // One list or a burst of changes is one change of the files.
+                wake.get_or_insert_with(|| Instant::now() + GATHER);
+                continue;
+            }
+            () = timer => {}
+        }
+        if let Some(bound) = once.filter(|bound| began.elapsed() >= *bound) {
+            return Err(SyncError::NotComplete(bound));
+        }
+        wake = match work.settle().await {
+            Ok(next) => {
+                pause = FIRST_PAUSE;
+                if work.keys.is_complete() {
+                    ready.send_replace(true);
+                    if once.is_some() {
+                        return Ok(());
+                    }
+                }
+                next.map(|after| Instant::now() + after)
+            }
+            Err(error) => {
+                tracing::error!(%error, "the signer's files are not up to date; trying again in {pause:?}");
+                let at = Instant::now() + pause;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                Some(at)
+            }
+        };
+    }
+}
+
+struct Work {
+    keeper: Keeper,
+    keys: KeySet,
+    format: Format,
+    tell: Tell,
+    directory: PathBuf,
+    began: Instant,
+    /// Something was told that is not in the files yet.
+    behind: bool,
+    /// What was left out, as told last.
+    complained: Vec<String>,
+}
+
+impl Work {
+    fn take(&mut self, event: crate::signing::KeyEvent) {
+        self.behind = true;
+        if let Err(problem) = self.keys.take(event) {
+            tracing::warn!("{problem}; files stay as they were for its domain");
+        }
+    }
+
+    /// Does what is due, and says after how long something is due again.
+    async fn settle(&mut self) -> Result<Option<Duration>, SyncError> {
+        if !self.keys.is_complete() {
+            return Ok(None);
+        }
+        if self.behind {
+            let wanted = Wanted::of(self.format, &self.keys)?;
+            if wanted.left_out != self.complained {
+                wanted.left_out.iter().for_each(|text| tracing::warn!("{text}"));
+                self.complained.clone_from(&wanted.left_out);
+            }
+            self.keeper.write(&wanted, self.keys.has_problems())?;
+            self.behind = false;
+        }
+        self.keeper.retire(self.began.elapsed())?;
+        loop {
+            match self.keeper.due(self.began.elapsed()) {
+                Due::Tell => {
+                    self.tell.tell(&self.directory).await?;
+                    self.keeper.told(self.began.elapsed())?;
+                    let active = self.keeper.active();
+                    let signatures: usize = active.iter().map(|set| set.signatures.len()).sum();
+                    tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
+                }
+                Due::Retire(after) => return Ok(Some(after.max(GATHER))),
+                Due::Nothing => return Ok(None),
+            }
+        }
+    }
+}
