@@ -157,6 +157,9 @@ pub fn run_sign(
         return Err(SignError::NothingToSignWith(keys.domain().clone()));
     }
 
+    for signer in keys.signers() {
+        header.check_unambiguous(&signer.config().headers)?;
+    }
     let mut wire_header = Vec::with_capacity(raw_header.len() + 256);
     let mut lines = LineEnds::default();
     lines.convert(raw_header, &mut wire_header);

@@ -22,6 +22,15 @@ pub enum HeaderError {
     Name,
     #[error("the header is larger than {MAX_HEADER} bytes")]
     TooLarge,
+    #[error(
+        "the field {name} has {what}, which verifiers do not read alike: a signature over it would not verify everywhere; send it as RFC 5322 §2.2 has it"
+    )]
+    Ambiguous {
+        /// The field.
+        name: String,
+        /// What it has.
+        what: &'static str,
+    },
 }
 
 /// One header field.
@@ -109,6 +118,30 @@ impl Header {
             0 => author_domains(&from.value),
             more => Err(AuthorError::SeveralFroms(more + 1)),
         }
+    }
+
+    /// Whether verifiers read all fields of these names alike. They do not where RFC 5322 forbids what stands
+    /// there, or calls it obsolete.
+    ///
+    /// # Errors
+    /// [`HeaderError::Ambiguous`].
+    pub fn check_unambiguous(&self, names: &[String]) -> Result<(), HeaderError> {
+        for name in names {
+            for field in self.named(name) {
+                let mut bytes = field.value.iter().zip(field.value.iter().skip(1).chain([&b'\n']));
+                let what = if field.name.len() != trim_end_wsp(&field.name).len() {
+                    "white space before its colon"
+                } else if field.value.contains(&0) {
+                    "a NUL byte"
+                } else if bytes.any(|(byte, next)| *byte == b'\r' && *next != b'\n') {
+                    "a carriage return of its own"
+                } else {
+                    continue;
+                };
+                return Err(HeaderError::Ambiguous { name: name.clone(), what });
+            }
+        }
+        Ok(())
     }
 
     /// How often a field occurs.
@@ -221,6 +254,22 @@ mod tests {
         let names = ["From", "To", "Subject", "to"].map(str::to_owned);
         assert_eq!(header.signed_names(&names, false), ["From", "To", "Subject", "to"]);
         assert_eq!(header.signed_names(&names, true), ["From", "From", "To", "To", "To", "Subject"]);
+    }
+
+    #[test]
+    fn what_verifiers_read_differently() {
+        let check = |text: &[u8]| Header::parse(text).unwrap().check_unambiguous(&["Subject".to_owned()]);
+        assert!(check(b"subject: a\r\n b\r\nX : y\r\n").is_ok());
+        for (text, what) in [
+            (b"Subject : a\r\n".as_slice(), "white space before its colon"),
+            (b"Subject: a\0b\r\n", "a NUL byte"),
+            (b"Subject: a\rb\r\n", "a carriage return of its own"),
+        ] {
+            assert!(
+                matches!(check(text), Err(HeaderError::Ambiguous { what: found, .. }) if found == what),
+                "{what}"
+            );
+        }
     }
 
     #[test]

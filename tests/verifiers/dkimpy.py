@@ -64,7 +64,10 @@ def tags(value):
 
 def verify(message, lookup):
     message = re.sub(rb"\r?\n", b"\r\n", message)
-    signed = dkim.DKIM(message)
+    try:
+        signed = dkim.DKIM(message)
+    except dkim.MessageFormatError as error:
+        return "fail", "", "", " ".join(str(error).split())
     fields = [value for name, value in signed.headers if name.lower() == b"dkim-signature"]
     named = [tags(value) for value in fields]
     d = ",".join(tag.get(b"d", "") for tag in named)
