@@ -1,0 +1,132 @@
+//! Mail that flows through a server, and what becomes of it.
+
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use dkim_testbed::Scratch;
+use dkim_testbed::mail::{Sink, Submission};
+
+use crate::judges::{Judge, Judges};
+
+/// A message of a domain; every kind in its turn.
+pub fn message(number: usize, domain: &str) -> (String, Vec<u8>) {
+    let (sender, from, body) = match number % 4 {
+        0 => (format!("joe@{domain}"), format!("Joe <joe@{domain}>"), "hello\r\n\r\n\r\n"),
+        // A bounce: no sender in the envelope.
+        1 => (String::new(), format!("Mail Delivery <MAILER-DAEMON@{domain}>"), "it bounced\r\n"),
+        // Sent through somebody else's envelope, as newsletters are.
+        2 => {
+            ("bounce@other.example".to_owned(), format!("\"Doe, Joe\"\r\n <joe@{domain}>"), ".\r\n..dots\r\n")
+        }
+        _ => (format!("joe@{domain}"), format!("JOE@{}", domain.to_uppercase()), "  white \t space  \r\n"),
+    };
+    let text = format!(
+        "Received: from client.example by mx.example; Wed, 1 Jan 2025 00:00:00 +0000\r\nFrom: {from}\r\n\
+         To: ann@receiver.example\r\nSubject: number\r\n\t{number}\r\nDate: Wed, 1 Jan 2025 00:00:00 +0000\r\n\
+         Message-ID: <{number}@{domain}>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n\r\n{body}"
+    );
+    (sender, text.into_bytes())
+}
+
+/// Mail that flows for as long as this lives: each message in a session of its own or a few in one, again where
+/// the server says later.
+pub struct Flow {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Flow {
+    pub fn start(server: SocketAddr, domains: Vec<String>) -> Self {
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
+        let task = tokio::spawn(async move {
+            let mut number = 0;
+            while !stopped.load(Ordering::SeqCst) {
+                let Ok(mut session) = Submission::open(server).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
+                for _ in 0..=number % 3 {
+                    let (from, text) = message(number, &domains[number % domains.len()]);
+                    if session.send(&from, "ann@receiver.example", &text).await.is_err() {
+                        break;
+                    }
+                    number += 1;
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(60)).await;
+                }
+            }
+        });
+        Self { stop, sent, task }
+    }
+
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    pub async fn stop(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        self.task.await.unwrap();
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+/// The selectors in the signatures of a message.
+pub fn selectors(message: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(message);
+    let header =
+        text.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n\t", " ").replace("\r\n ", " ");
+    let signatures = header.lines().filter_map(|line| line.strip_prefix("DKIM-Signature:"));
+    let tags = signatures.flat_map(|line| line.split(';')).map(str::trim);
+    tags.filter_map(|tag| tag.strip_prefix("s=").map(str::to_owned)).collect()
+}
+
+/// Everything that has arrived, verified before its keys may go.
+pub struct Arrivals<'a> {
+    sink: &'a Sink,
+    judges: &'a Judges,
+    pub ask: &'a [Judge],
+    scratch: Scratch,
+    pub count: usize,
+    waiting: Vec<PathBuf>,
+    pub complaints: Vec<String>,
+    /// Selectors of the latest messages by their author's domain.
+    pub latest: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl<'a> Arrivals<'a> {
+    pub fn new(sink: &'a Sink, judges: &'a Judges, ask: &'a [Judge]) -> Self {
+        let scratch = Scratch::new("arrivals").unwrap();
+        let latest = BTreeMap::new();
+        Self { sink, judges, ask, scratch, count: 0, waiting: Vec::new(), complaints: Vec::new(), latest }
+    }
+
+    pub fn collect(&mut self) {
+        for mail in self.sink.take() {
+            self.count += 1;
+            let path = self.scratch.join(format!("{}.eml", self.count));
+            std::fs::write(&path, &mail.message).unwrap();
+            let signed = selectors(&mail.message);
+            if signed.is_empty() {
+                self.complaints.push(format!("{} left unsigned", path.display()));
+            }
+            let text = String::from_utf8_lossy(&mail.message).to_lowercase();
+            let id = text.split("message-id: <").nth(1).and_then(|t| t.split('@').nth(1)).unwrap_or_default();
+            self.latest.insert(id.split('>').next().unwrap_or_default().to_owned(), signed);
+            self.waiting.push(path);
+        }
+    }
+
+    pub async fn verify(&mut self) {
+        self.collect();
+        let files = std::mem::take(&mut self.waiting);
+        self.complaints.extend(self.judges.complaints(self.ask, &files).await);
+    }
+}
