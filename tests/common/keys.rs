@@ -12,33 +12,31 @@ use dkim_operator::api::Canonicalization::Relaxed;
 use dkim_operator::api::signing_config::{
     FORMAT_VERSION, SIGNED_HEADERS, SIGNING_FILE, SignatureConfig, SigningConfig,
 };
-use dkim_operator::dns::{Set, Snapshot, bind};
+use dkim_operator::dns::{Cookies, Part, Rates, Serving, Set, Snapshot, bind};
 use dkim_operator::model::key::{KeyKind, PrivateKey};
 use dkim_operator::model::name::DomainName;
 use dkim_testbed::{Address, Mount};
 use getrandom::SysRng;
-use serde_json::json;
-use tokio::sync::watch;
 
 /// Serves key records at port 53 of an address of its own.
 pub struct KeyDns {
     holding: Address,
     apexes: Vec<String>,
     records: Mutex<BTreeMap<String, String>>,
-    snapshot: watch::Sender<Arc<Snapshot>>,
+    serving: Arc<Serving>,
 }
 
 impl KeyDns {
     /// Serves `_domainkey` of each of these domains.
     pub async fn start(domains: &[&str]) -> Self {
         let holding = Address::allocate().expect("an address");
-        let bound = bind(&[holding.port(53)]).await.expect("port 53");
-        let apexes = domains.iter().map(|domain| format!("_domainkey.{domain}")).collect();
-        let (snapshot, serving) = watch::channel(Arc::new(Snapshot::default()));
-        tokio::spawn(bound.serve(serving, std::future::pending()));
-        let dns = Self { holding, apexes, records: Mutex::default(), snapshot };
-        dns.rebuild();
-        dns
+        let bound = bind(&[holding.port(53)], 2).await.expect("port 53");
+        let apexes: Vec<String> = domains.iter().map(|domain| format!("_domainkey.{domain}")).collect();
+        let unlimited = Rates { same: 0, all: 0, slip: 0 };
+        let snapshot = snapshot(&apexes, &BTreeMap::new());
+        let serving = Arc::new(Serving::new(snapshot, Cookies::random().expect("randomness"), unlimited));
+        tokio::spawn(bound.serve(Arc::clone(&serving), std::future::pending()));
+        Self { holding, apexes, records: Mutex::default(), serving }
     }
 
     pub fn resolver(&self) -> SocketAddr {
@@ -47,29 +45,28 @@ impl KeyDns {
 
     /// Publishes a record, or another text for it.
     pub fn publish(&self, name: &str, text: &str) {
-        self.records.lock().unwrap().insert(name.to_owned(), text.to_owned());
-        self.rebuild();
+        let mut records = self.records.lock().unwrap();
+        records.insert(name.to_owned(), text.to_owned());
+        self.serving.publish(snapshot(&self.apexes, &records));
     }
+}
 
-    fn rebuild(&self) {
-        let records = self.records.lock().unwrap();
-        let set = |apex: &String| {
-            let below = |name: &String| name.ends_with(&format!(".{apex}"));
-            let record = |(name, value)| json!({ "selector": "s", "name": name, "ttl": 1, "value": value, "serial": 1 });
-            let spec = json!({
-                "provider": "default", "guid": "x",
-                "zone": { "apex": apex, "nameServers": ["ns1.provider.example"], "negativeTtl": 1 },
-                "drainSeconds": 60,
-                "records": records.iter().filter(|(name, _)| below(name)).map(record).collect::<Vec<_>>(),
-            });
-            let spec = serde_json::from_value(spec).expect("a record set");
-            Set { name: apex.clone(), created: jiff::Timestamp::UNIX_EPOCH, spec }
+fn snapshot(apexes: &[String], records: &BTreeMap<String, String>) -> Snapshot {
+    let set = |apex: &String| {
+        let below = |name: &String| name.ends_with(&format!(".{apex}"));
+        let texts = records.iter().filter(|(name, _)| below(name));
+        let part = Part {
+            apex: apex.clone(),
+            servers: vec!["ns1.provider.example".to_owned()],
+            negative: 1,
+            texts: texts.map(|(name, text)| (name.clone(), 1, text.clone())).collect(),
         };
-        let sets: Vec<Set> = self.apexes.iter().map(set).collect();
-        let (snapshot, complaints) = Snapshot::build(&sets, 1);
-        assert_eq!(complaints, [""; 0]);
-        self.snapshot.send_replace(Arc::new(snapshot));
-    }
+        Set { name: apex.clone(), created: jiff::Timestamp::UNIX_EPOCH, zones: vec![part] }
+    };
+    let sets: Vec<Set> = apexes.iter().map(set).collect();
+    let (snapshot, complaints) = Snapshot::build(&sets, 1);
+    assert_eq!(complaints, [""; 0]);
+    snapshot
 }
 
 /// One domain's keys in two slots, as the controller rolls them.
