@@ -129,11 +129,12 @@ impl World {
         self.domains(namespace).create(&PostParams::default(), &manifest).await.expect("created")
     }
 
-    /// Publishes both CNAMEs as status shows them.
+    /// Publishes every CNAME that status shows.
     pub async fn publish_cnames(&self, namespace: &str, domain: &str) -> Outcome {
-        let records = self.until(namespace, domain, "status.records shows two", |d| {
+        let records = self.until(namespace, domain, "status.records shows all", |d| {
             let records = d.status.as_ref().map(|s| s.records.clone()).unwrap_or_default();
-            if records.len() == 2 { Ok(records) } else { Err("no records".into()) }
+            let all = if d.spec.second_signature.is_some() { 4 } else { 2 };
+            if records.len() == all { Ok(records) } else { Err(format!("{} records", records.len())) }
         });
         for record in records.await? {
             self.tree.add_record(&record.name, 1, "CNAME", &format!("{}.", record.value)).await?;
