@@ -313,6 +313,17 @@ pub enum Canonicalization {
     Simple,
 }
 
+impl Canonicalization {
+    /// The word in `c=`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Relaxed => "relaxed",
+            Self::Simple => "simple",
+        }
+    }
+}
+
 /// How messages are signed.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

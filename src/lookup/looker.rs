@@ -249,7 +249,8 @@ impl Looker {
 }
 
 /// The resolvers of `/etc/resolv.conf`.
-fn system_resolvers() -> Vec<SocketAddr> {
+#[must_use]
+pub fn system_resolvers() -> Vec<SocketAddr> {
     let Ok((config, _)) = hickory_resolver::system_conf::read_system_conf() else { return Vec::new() };
     config.name_servers.iter().map(|server| SocketAddr::new(server.ip, 53)).collect()
 }

@@ -4,5 +4,6 @@ mod exchange;
 mod looker;
 mod lookout;
 
-pub use looker::{Looker, LookupConfig};
+pub use exchange::{Reply, ask};
+pub use looker::{Looker, LookupConfig, system_resolvers};
 pub use lookout::{Look, Lookout, LookoutConfig, Pace};

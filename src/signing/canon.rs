@@ -28,7 +28,7 @@ const PIECE: usize = 4096;
 
 /// The canonical form of a body, made as the body streams by (RFC 6376 §3.4.3, §3.4.4). Its memory does not
 /// grow with the body. A line may end in LF alone: on the wire it will be CRLF.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BodyCanonicalizer<S> {
     mode: Canonicalization,
     sink: S,

@@ -2,7 +2,6 @@
 
 use data_encoding::BASE64;
 
-use crate::api::Canonicalization;
 use crate::api::signing_config::SignatureConfig;
 use crate::model::key::Algorithm;
 
@@ -49,7 +48,7 @@ impl UnsignedField {
         });
         folder.word("q=dns/txt;");
         let (header, body) = (config.header_canonicalization, config.body_canonicalization);
-        folder.word(&format!("c={}/{};", c_value(header), c_value(body)));
+        folder.word(&format!("c={}/{};", header.as_str(), body.as_str()));
         folder.word(&format!("s={};", config.s));
         folder.word(&format!("d={};", config.d));
         if config.timestamp {
@@ -76,13 +75,6 @@ impl UnsignedField {
         self.folder.pieces(&BASE64.encode(signature));
         self.folder.text.push_str("\r\n");
         SignatureField(self.folder.text)
-    }
-}
-
-fn c_value(mode: Canonicalization) -> &'static str {
-    match mode {
-        Canonicalization::Relaxed => "relaxed",
-        Canonicalization::Simple => "simple",
     }
 }
 

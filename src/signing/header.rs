@@ -144,6 +144,17 @@ impl Header {
         Ok(())
     }
 
+    /// The fields of a name, top to bottom.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Field> {
+        self.named(name)
+    }
+
+    /// The value of the topmost field of a name.
+    #[must_use]
+    pub fn first<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
+        self.named(name).next().map(|field| field.value.as_slice())
+    }
+
     /// How often a field occurs.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {

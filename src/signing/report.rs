@@ -2,9 +2,12 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
+use super::verify::Hop;
 use crate::model::name::DomainName;
+use crate::model::words::moment;
 
 /// What became of one signature, in the words of RFC 8601 §2.7.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,22 +45,18 @@ impl Verdict {
 pub enum Alignment {
     /// The same domain.
     Strict,
-    /// One is below the other. No list of public suffixes is used: that both belong to one organisation is
-    /// taken from that alone.
+    /// Another domain of the same organisation, by the list of public suffixes.
     Relaxed,
-    /// Another domain, or no domain in `From:`.
+    /// A domain of another organisation, or no domain in `From:`.
     None,
 }
 
 impl Alignment {
     pub(super) fn of(d: &str, from: Option<&DomainName>) -> Self {
         let (Ok(d), Some(from)) = (DomainName::parse(d), from) else { return Self::None };
-        let below = |name: &DomainName, parent: &DomainName| {
-            name.as_str().strip_suffix(parent.as_str()).is_some_and(|rest| rest.ends_with('.'))
-        };
         if d == *from {
             Self::Strict
-        } else if below(&d, from) || below(from, &d) {
+        } else if organisation(&d) == organisation(from) {
             Self::Relaxed
         } else {
             Self::None
@@ -70,14 +69,43 @@ impl Alignment {
         match self {
             Self::Strict => "strict: d= is the domain in From:",
             Self::Relaxed => {
-                "relaxed: one of d= and the domain in From: is below the other (DMARC with adkim=s does not take it, \
-                 nor where they are registered to different organisations)"
+                "relaxed: d= is another domain of the same organisation (DMARC with adkim=s does not take it)"
             }
             Self::None => {
-                "none: d= is another domain than the one in From:, so the signature does not count for DMARC"
+                "none: d= belongs to another organisation than the domain in From:, so it does not count for DMARC"
             }
         }
     }
+}
+
+/// The domain that an organisation has registered (RFC 7489 §3.2).
+fn organisation(domain: &DomainName) -> &str {
+    psl::domain_str(domain.as_str()).unwrap_or(domain.as_str())
+}
+
+/// The hash of a body, twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BodyHash {
+    /// As it was when it was signed: `bh=`.
+    pub signed: String,
+    /// As it is now.
+    pub computed: String,
+}
+
+/// Where the key is, and what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyReport {
+    /// The name that `s=` and `d=` make.
+    pub name: String,
+    /// The CNAMEs on the way from there.
+    pub chain: Vec<Hop>,
+    /// What is at their end, in words.
+    pub found: String,
+    /// For how many seconds resolvers remember it still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
 }
 
 /// One signature.
@@ -90,6 +118,24 @@ pub struct SignatureReport {
     pub s: String,
     /// The `a=` tag.
     pub a: String,
+    /// The `c=` tag, both halves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canonicalization: Option<String>,
+    /// The `h=` tag: the fields it covers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+    /// The `t=` tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
+    /// The `x=` tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The body's hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_hash: Option<BodyHash>,
+    /// The key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyReport>,
     /// What became of it.
     #[serde(rename = "result")]
     pub verdict: Verdict,
@@ -98,6 +144,9 @@ pub struct SignatureReport {
     pub asked: Option<String>,
     /// Why, in words.
     pub reason: String,
+    /// What has most likely happened, where more can be said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
     /// How `d=` relates to `From:`.
     pub alignment: Alignment,
 }
@@ -138,23 +187,90 @@ fn plain(text: &str) -> String {
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.from, &self.from_problem) {
-            (Some(from), _) => writeln!(f, "From: {from}")?,
+            (Some(from), _) => writeln!(f, "From: {from} (organisation: {})", organisation(from))?,
             (None, problem) => writeln!(f, "From: {}", plain(problem.as_deref().unwrap_or("no domain")))?,
         }
         if self.signatures.is_empty() {
             return writeln!(f, "The message has no DKIM-Signature.");
         }
         for signature in &self.signatures {
-            let SignatureReport { d, s, a, verdict, asked, reason, alignment } = signature;
             writeln!(f)?;
-            writeln!(f, "{}: d={} s={} a={}", verdict.as_str(), plain(d), plain(s), plain(a))?;
-            writeln!(f, "  {}", plain(reason))?;
-            if let Some(asked) = asked {
-                writeln!(f, "  key: {}", plain(asked))?;
-            }
-            writeln!(f, "  alignment {}", alignment.explanation())?;
+            signature.fmt(f)?;
         }
-        Ok(())
+        let good = self.signatures.iter().filter(|s| s.verdict == Verdict::Pass);
+        let best = good.map(|s| s.alignment).min_by_key(|alignment| match alignment {
+            Alignment::Strict => 0,
+            Alignment::Relaxed => 1,
+            Alignment::None => 2,
+        });
+        writeln!(
+            f,
+            "\nDMARC by DKIM: {}",
+            match best {
+                Some(Alignment::Strict) => "pass, with adkim=s and adkim=r",
+                Some(Alignment::Relaxed) => "pass with adkim=r (the default), fail with adkim=s",
+                Some(Alignment::None) => "fail: what verifies is of another organisation",
+                None => "fail: nothing verifies",
+            }
+        )
+    }
+}
+
+impl fmt::Display for SignatureReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SignatureReport {
+            d,
+            s,
+            a,
+            canonicalization,
+            headers,
+            signed_at,
+            expires_at,
+            body_hash,
+            key,
+            verdict,
+            asked,
+            reason,
+            cause,
+            alignment,
+        } = self;
+        let c = canonicalization.as_deref().map(|c| format!(" c={c}")).unwrap_or_default();
+        writeln!(f, "{}: d={} s={} a={}{c}", verdict.as_str(), plain(d), plain(s), plain(a))?;
+        writeln!(f, "  {}", plain(reason))?;
+        if let Some(cause) = cause {
+            writeln!(f, "  most likely: {}", plain(cause))?;
+        }
+        match (signed_at, expires_at) {
+            (Some(at), Some(end)) => writeln!(f, "  signed {}, good until {}", moment(*at), moment(*end))?,
+            (Some(at), None) => writeln!(f, "  signed {}", moment(*at))?,
+            (None, Some(end)) => writeln!(f, "  good until {}", moment(*end))?,
+            (None, None) => {}
+        }
+        if !headers.is_empty() {
+            writeln!(f, "  covers {}", plain(&headers.join(", ")))?;
+        }
+        if let Some(BodyHash { signed, computed }) = body_hash {
+            if signed == computed {
+                writeln!(f, "  body hash {}, as it was signed", plain(signed))?;
+            } else {
+                writeln!(f, "  body hash {} when it was signed, {computed} now", plain(signed))?;
+            }
+        }
+        match (key, asked) {
+            (Some(KeyReport { name, chain, found, ttl }), _) => {
+                writeln!(f, "  key: {}", plain(name))?;
+                for hop in chain {
+                    writeln!(f, "    CNAME {} (TTL {})", plain(&hop.target), hop.ttl)?;
+                }
+                match ttl {
+                    Some(ttl) => writeln!(f, "    {} (TTL {ttl})", plain(found))?,
+                    None => writeln!(f, "    {}", plain(found))?,
+                }
+            }
+            (None, Some(asked)) => writeln!(f, "  key: {}", plain(asked))?,
+            (None, None) => {}
+        }
+        writeln!(f, "  alignment {}", alignment.explanation())
     }
 }
 
@@ -163,30 +279,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alignment_is_by_whole_labels() {
+    fn alignment_is_by_organisation() {
         let from = DomainName::parse("mail.contoso.com").unwrap();
         let of = |d| Alignment::of(d, Some(&from));
         assert_eq!(of("MAIL.contoso.com"), Alignment::Strict);
         assert_eq!(of("contoso.com"), Alignment::Relaxed);
         assert_eq!(of("a.mail.contoso.com"), Alignment::Relaxed);
-        assert_eq!(of("il.contoso.com"), Alignment::None);
-        assert_eq!(of("xmail.contoso.com"), Alignment::None);
-        assert_eq!(of("other.contoso.com"), Alignment::None);
+        assert_eq!(of("il.contoso.com"), Alignment::Relaxed);
+        assert_eq!(of("xcontoso.com"), Alignment::None);
+        assert_eq!(of("other.contoso.com"), Alignment::Relaxed);
         assert_eq!(of("com"), Alignment::None, "a single label is no organisation");
         assert_eq!(Alignment::of("contoso.com", None), Alignment::None);
+        let british = DomainName::parse("contoso.co.uk").unwrap();
+        assert_eq!(Alignment::of("fabrikam.co.uk", Some(&british)), Alignment::None, "a public suffix");
+        assert_eq!(Alignment::of("mail.contoso.co.uk", Some(&british)), Alignment::Relaxed);
+        let hosted = DomainName::parse("contoso.onmail.example").unwrap();
+        assert_eq!(Alignment::of("fabrikam.onmail.example", Some(&hosted)), Alignment::Relaxed);
+    }
+
+    /// Signatures as a report shows them.
+    pub(crate) fn shown(verdict: Verdict, alignment: Alignment) -> SignatureReport {
+        let at = |second| Timestamp::from_second(second).ok();
+        SignatureReport {
+            d: "contoso.com".into(),
+            s: "selector1\u{1b}[31m".into(),
+            a: "rsa-sha256".into(),
+            canonicalization: Some("relaxed/relaxed".into()),
+            headers: vec!["From".into(), "Subject".into()],
+            signed_at: at(1_700_000_000),
+            expires_at: at(1_700_604_800),
+            body_hash: Some(BodyHash { signed: "AAAA".into(), computed: "BBBB".into() }),
+            key: Some(KeyReport {
+                name: "selector1._domainkey.contoso.com".into(),
+                chain: vec![Hop {
+                    name: "selector1._domainkey.contoso.com".into(),
+                    target: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
+                    ttl: 3600,
+                }],
+                found: "an RSA key of 2048 bits".into(),
+                ttl: Some(300),
+            }),
+            verdict,
+            asked: Some("selector1._domainkey.contoso.com".into()),
+            reason: "the body was changed after signing (bh= is another hash)".into(),
+            cause: Some("2 lines were appended on the way, behind line 3, beginning with \"-- \"".into()),
+            alignment,
+        }
     }
 
     #[test]
     fn reads_well() {
-        let signature = SignatureReport {
-            d: "contoso.com".into(),
-            s: "selector1\u{1b}[31m".into(),
-            a: "rsa-sha256".into(),
-            verdict: Verdict::Fail,
-            asked: Some("selector1._domainkey.contoso.com".into()),
-            reason: "the body was changed after signing (bh= is another hash)".into(),
-            alignment: Alignment::Strict,
-        };
+        let signature = shown(Verdict::Fail, Alignment::Strict);
         let from = DomainName::parse("contoso.com").ok();
         let report = VerifyReport { from, from_problem: None, signatures: vec![signature] };
         insta::assert_snapshot!(report.to_string());

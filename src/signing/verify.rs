@@ -1,36 +1,53 @@
 //! `kubectl dkim verify`: what a receiver would say of a message's signatures, in words.
 //!
 //! The verification itself is mail-auth's. Body hashes are computed here: mail-auth 0.13 takes a line of white
-//! space at the end of a relaxed body for text, where RFC 6376 §3.4.4 has an empty line that does not count.
+//! space at the end of a relaxed body for text, where RFC 6376 §3.4.4 has an empty line that does not count. Keys are
+//! looked up here, too, to show the way to them.
+
+mod cause;
+mod judge;
+mod records;
+mod tags;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::net::SocketAddr;
 
+use data_encoding::BASE64;
+use jiff::Timestamp;
 use mail_auth::common::cache::NoCache;
-use mail_auth::common::crypto::{CryptoError, HashAlgorithm};
+use mail_auth::common::crypto::HashAlgorithm;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::DomainKey;
 use mail_auth::dkim::{DkimError, Signature};
-use mail_auth::hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use mail_auth::hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use mail_auth::hickory_resolver::proto::op::ResponseCode;
 use mail_auth::{
     AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator, Parameters, ResolverCache, Txt,
 };
 
+pub use records::Hop;
+
 use super::canon::BodyCanonicalizer;
 use super::command::LineEnds;
 use super::header::Header;
-use super::report::{Alignment, SignatureReport, Verdict, VerifyReport};
+use super::report::{Alignment, BodyHash, KeyReport, SignatureReport, Verdict, VerifyReport};
 use crate::api::Canonicalization;
+use crate::lookup::system_resolvers;
 use crate::model::name::DomainName;
+use judge::{cause, judge};
+use records::{Found, KeyAnswer, KeyRecords};
+use tags::Tags;
 
 /// Why messages cannot be verified at all.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifierError {
     #[error("no resolver is given; name one by its address, such as 192.0.2.53")]
     NoResolver,
+    #[error("/etc/resolv.conf names no resolver; name one with --resolver")]
+    NoSystemResolver,
     #[error("the resolver could not be set up: {0}")]
     Resolver(String),
 }
@@ -38,11 +55,11 @@ pub enum VerifierError {
 /// Verifies messages against the key records in DNS, or in a table.
 pub struct Verifier {
     authenticator: MessageAuthenticator,
-    records: Records,
+    keys: KeyRecords,
 }
 
 impl Verifier {
-    /// Asks these resolvers and no others.
+    /// Asks these resolvers and no others, in their order.
     ///
     /// # Errors
     /// [`VerifierError`].
@@ -50,17 +67,18 @@ impl Verifier {
         if resolvers.is_empty() {
             return Err(VerifierError::NoResolver);
         }
-        Self::with(resolvers, Records::default())
+        Self::with(KeyRecords::Servers(resolvers.to_vec()))
     }
 
     /// Asks the resolvers of the system (`/etc/resolv.conf`).
     ///
     /// # Errors
-    /// [`VerifierError::Resolver`].
+    /// [`VerifierError`].
     pub fn system() -> Result<Self, VerifierError> {
-        let authenticator = MessageAuthenticator::new_system_conf()
-            .map_err(|error| VerifierError::Resolver(error.to_string()))?;
-        Ok(Self { authenticator, records: Records::default() })
+        match system_resolvers() {
+            resolvers if resolvers.is_empty() => Err(VerifierError::NoSystemResolver),
+            resolvers => Self::with(KeyRecords::Servers(resolvers)),
+        }
     }
 
     /// Asks nobody: these TXT records, each as name and text, are all there are.
@@ -68,33 +86,28 @@ impl Verifier {
     /// # Errors
     /// [`VerifierError::Resolver`].
     pub fn offline<'a>(records: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, VerifierError> {
-        let key = |text: &str| match DomainKey::parse(text.as_bytes()) {
-            Ok(key) => Txt::DomainKey(key.into()),
-            Err(error) => Txt::Error(error),
-        };
-        let known = records.into_iter().map(|(name, text)| (fqdn(name), key(text))).collect();
-        Self::with(&[], Records { all: true, known })
+        let bare = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+        let table = records.into_iter().map(|(name, text)| (bare(name), text.to_owned())).collect();
+        Self::with(KeyRecords::Table(table))
     }
 
-    fn with(resolvers: &[SocketAddr], records: Records) -> Result<Self, VerifierError> {
-        let server = |address: &SocketAddr| {
-            let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-            connections.iter_mut().for_each(|c| c.port = address.port());
-            NameServerConfig::new(address.ip(), true, connections)
-        };
-        let config = ResolverConfig::from_parts(None, Vec::new(), resolvers.iter().map(server).collect());
+    fn with(keys: KeyRecords) -> Result<Self, VerifierError> {
+        // It never asks by itself: all it wants to know is in its cache.
+        let config = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
         let authenticator = MessageAuthenticator::new(config, ResolverOpts::default())
             .map_err(|error| VerifierError::Resolver(error.to_string()))?;
-        Ok(Self { authenticator, records })
+        Ok(Self { authenticator, keys })
     }
 
     /// Verifies every signature of a message, whose lines may end in CRLF or LF.
     pub async fn verify(&self, message: &[u8]) -> VerifyReport {
         let mut wire = Vec::with_capacity(message.len() + message.len() / 32);
         LineEnds::default().convert(message, &mut wire);
-        let authors = Header::parse(&wire)
-            .map_err(|e| e.to_string())
-            .and_then(|header| header.author_domains().map_err(|e| e.to_string()));
+        let header = Header::parse(&wire);
+        let authors = match &header {
+            Ok(header) => header.author_domains().map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
         let (from, from_problem) = match authors {
             Ok(domains) => (domains.into_iter().next(), None),
             Err(problem) => (None, Some(problem)),
@@ -103,18 +116,27 @@ impl Verifier {
             return VerifyReport { from, from_problem, signatures: Vec::new() };
         };
         correct_body_hashes(&mut parsed);
-
+        let mut answers = HashMap::new();
+        for Signature { s, d, .. } in parsed.dkim_headers.iter().map(|found| &found.header) {
+            if let Entry::Vacant(place) = answers.entry((s.clone(), d.clone())) {
+                place.insert(self.keys.find(s, d).await);
+            }
+        }
+        let cache = Records::of(answers.values());
         let parameters =
             Parameters::<_, NoCache<_, _>, NoCache<_, _>, NoCache<_, _>, NoCache<_, _>, NoCache<_, _>>::new(
                 &parsed,
             )
-            .with_txt_cache(&self.records);
+            .with_txt_cache(&cache);
         let outputs = self.authenticator.verify_dkim(parameters).await;
+        let body = parsed.raw_message.get(parsed.body_offset as usize..).unwrap_or_default();
+        let seen = Seen { header: header.as_ref().ok(), body, from: from.as_ref(), now: Timestamp::now() };
         let mut signatures: Vec<SignatureReport> = outputs
             .iter()
             .filter_map(|output| {
                 let signature = output.signature()?;
-                Some(report(signature, output.result(), from.as_ref()))
+                let answer = answers.get(&(signature.s.clone(), signature.d.clone()))?;
+                Some(seen.report(signature, output.result(), answer))
             })
             .collect();
         signatures.extend(parsed.errors.iter().filter_map(|field| match &field.header {
@@ -127,13 +149,83 @@ impl Verifier {
     }
 }
 
+/// What of a message explains its signatures.
+struct Seen<'a> {
+    header: Option<&'a Header>,
+    body: &'a [u8],
+    from: Option<&'a DomainName>,
+    now: Timestamp,
+}
+
+impl Seen<'_> {
+    fn report(&self, signature: &Signature, result: &DkimResult, answer: &KeyAnswer) -> SignatureReport {
+        let (verdict, reason) = judge(signature, result, answer);
+        let body_mode = ours(signature.cb);
+        let mut canonical =
+            BodyCanonicalizer::new(body_mode, aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+        canonical.feed(self.body);
+        let computed = canonical.finish().finish();
+        let time =
+            |seconds: u64| Timestamp::from_second(i64::try_from(seconds).ok()?).ok().filter(|_| seconds > 0);
+        SignatureReport {
+            d: signature.d.clone(),
+            s: signature.s.clone(),
+            a: signature.a.name().to_owned(),
+            canonicalization: Some(format!("{}/{}", ours(signature.ch).as_str(), body_mode.as_str())),
+            headers: signature.h.clone(),
+            signed_at: time(signature.t),
+            expires_at: time(signature.x),
+            body_hash: Some(BodyHash {
+                signed: BASE64.encode(&signature.bh),
+                computed: BASE64.encode(computed.as_ref()),
+            }),
+            key: Some(key_report(answer)),
+            cause: cause(self, signature, result, answer),
+            verdict,
+            asked: Some(answer.name.clone()),
+            reason,
+            alignment: Alignment::of(&signature.d, self.from),
+        }
+    }
+}
+
+fn ours(mode: mail_auth::dkim::Canonicalization) -> Canonicalization {
+    match mode {
+        mail_auth::dkim::Canonicalization::Relaxed => Canonicalization::Relaxed,
+        mail_auth::dkim::Canonicalization::Simple => Canonicalization::Simple,
+    }
+}
+
+fn key_report(answer: &KeyAnswer) -> KeyReport {
+    let (found, ttl) = match &answer.found {
+        Found::Text { text, ttl } => (key_words(text), Some(*ttl)),
+        Found::NoText => ("no TXT record".to_owned(), None),
+        Found::NoName => ("nothing: the name is not there (NXDOMAIN)".to_owned(), None),
+        Found::NoAnswer(text) => (format!("no answer: {text}"), None),
+    };
+    KeyReport { name: answer.name.clone(), chain: answer.hops.clone(), found, ttl }
+}
+
+/// What a key record says, in a few words.
+fn key_words(text: &str) -> String {
+    let tags = Tags::parse(text.as_bytes());
+    let kind = tags.get("k").unwrap_or_else(|| "rsa".to_owned());
+    let flags = tags.get("t").map(|t| format!(", t={t}")).unwrap_or_default();
+    match tags.get("p") {
+        None => format!("a TXT record that is no key: \"{text}\""),
+        Some(p) if p.is_empty() => format!("a revoked key (p= is empty){flags}"),
+        Some(_) => match (kind.as_str(), tags.bytes("p").and_then(|p| cause::rsa_bits(&p))) {
+            ("rsa", Some(bits)) => format!("an RSA key of {bits} bits{flags}"),
+            ("rsa", None) => format!("an RSA key that cannot be read{flags}"),
+            (other, _) => format!("a key of the kind {other}{flags}"),
+        },
+    }
+}
+
 fn correct_body_hashes(message: &mut AuthenticatedMessage<'_>) {
     let body = message.raw_message.get(message.body_offset as usize..).unwrap_or_default();
     for (mode, algorithm, length, hash) in &mut message.body_hashes {
-        let mode = match mode {
-            mail_auth::dkim::Canonicalization::Relaxed => Canonicalization::Relaxed,
-            mail_auth::dkim::Canonicalization::Simple => Canonicalization::Simple,
-        };
+        let mode = ours(*mode);
         // A signature with l= is refused before (RFC 6376 §8.2); rsa-sha1 is as bad (RFC 8301 §3.1).
         if *length == 0 && *algorithm == HashAlgorithm::Sha256 {
             let context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
@@ -141,19 +233,6 @@ fn correct_body_hashes(message: &mut AuthenticatedMessage<'_>) {
             canonical.feed(body);
             *hash = canonical.finish().finish().as_ref().to_vec();
         }
-    }
-}
-
-fn report(signature: &Signature, result: &DkimResult, from: Option<&DomainName>) -> SignatureReport {
-    let (verdict, reason) = judge(signature, result);
-    SignatureReport {
-        d: signature.d.clone(),
-        s: signature.s.clone(),
-        a: signature.a.name().to_owned(),
-        verdict,
-        asked: Some(asked(&signature.s, &signature.d)),
-        reason,
-        alignment: Alignment::of(&signature.d, from),
     }
 }
 
@@ -179,6 +258,13 @@ fn malformed(value: &[u8], error: &Error, from: Option<&DomainName>) -> Signatur
     };
     let d = tag("d");
     SignatureReport {
+        canonicalization: None,
+        headers: Vec::new(),
+        signed_at: None,
+        expires_at: None,
+        body_hash: None,
+        key: None,
+        cause: None,
         alignment: Alignment::of(&d, from),
         d,
         s: tag("s"),
@@ -189,74 +275,22 @@ fn malformed(value: &[u8], error: &Error, from: Option<&DomainName>) -> Signatur
     }
 }
 
-fn asked(s: &str, d: &str) -> String {
-    format!("{s}._domainkey.{d}")
-}
+/// The key records of one message, as mail-auth looks them up.
+struct Records(HashMap<Box<str>, Txt>);
 
-/// The verdict in the words of RFC 8601 §2.7.1, and why.
-fn judge(signature: &Signature, result: &DkimResult) -> (Verdict, String) {
-    let name = asked(&signature.s, &signature.d);
-    let error = match result {
-        DkimResult::Pass => return (Verdict::Pass, "header and body are as they were signed".to_owned()),
-        DkimResult::None => return (Verdict::Neutral, "it was not looked at".to_owned()),
-        DkimResult::Neutral(e)
-        | DkimResult::Fail(e)
-        | DkimResult::PermError(e)
-        | DkimResult::TempError(e) => e,
-    };
-    match error {
-        Error::Dkim(DkimError::FailedBodyHashMatch) => {
-            (Verdict::Fail, "the body was changed after signing (bh= is another hash)".to_owned())
-        }
-        Error::Crypto(CryptoError::IncompatibleAlgorithms) => (
-            Verdict::PermError,
-            format!("the key at {name} is of another kind than a={}", signature.a.name()),
-        ),
-        Error::Crypto(_) => (
-            Verdict::Fail,
-            format!(
-                "a signed header field was changed after signing, or the key at {name} is not the one that signed"
-            ),
-        ),
-        Error::Dkim(DkimError::SignatureExpired) => {
-            (Verdict::Fail, format!("it ended at x={} (t={})", signature.x, signature.t))
-        }
-        Error::Dkim(DkimError::FailedAuidMatch) => {
-            (Verdict::Fail, format!("the key at {name} has t=s, and i= is a subdomain of d="))
-        }
-        Error::Dkim(DkimError::RevokedPublicKey) => {
-            (Verdict::PermError, format!("the key at {name} is revoked (its p= is empty)"))
-        }
-        Error::Dkim(DkimError::UnsupportedKeyType) => {
-            (Verdict::PermError, format!("the key at {name} is neither k=rsa nor k=ed25519"))
-        }
-        Error::Dns(DnsError::RecordNotFound(code)) => (
-            Verdict::PermError,
-            format!(
-                "no key is published: {name} has no TXT record ({code}); is the CNAME there, and does it point at the right name?"
-            ),
-        ),
-        Error::Dns(DnsError::InvalidRecordType) => {
-            (Verdict::PermError, format!("what is published at {name} is no DKIM key record"))
-        }
-        Error::Dns(DnsError::Resolver(text)) => (
-            Verdict::TempError,
-            format!("no answer from DNS for {name} ({text}); that proves nothing, try again"),
-        ),
-        other => (Verdict::PermError, format!("it cannot be verified with what is at {name} ({other})")),
+impl Records {
+    fn of<'a>(answers: impl Iterator<Item = &'a KeyAnswer>) -> Self {
+        let text = |answer: &KeyAnswer| match &answer.found {
+            Found::Text { text, .. } => match DomainKey::parse(text.as_bytes()) {
+                Ok(key) => Txt::DomainKey(key.into()),
+                Err(error) => Txt::Error(error),
+            },
+            Found::NoText => Txt::Error(Error::Dns(DnsError::RecordNotFound(ResponseCode::NoError))),
+            Found::NoName => Txt::Error(Error::Dns(DnsError::RecordNotFound(ResponseCode::NXDomain))),
+            Found::NoAnswer(words) => Txt::Error(Error::Dns(DnsError::Resolver(words.clone()))),
+        };
+        Self(answers.map(|answer| (format!("{}.", answer.name).into(), text(answer))).collect())
     }
-}
-
-fn fqdn(name: &str) -> Box<str> {
-    format!("{}.", name.trim_end_matches('.').to_ascii_lowercase()).into()
-}
-
-/// TXT records that are known without asking.
-#[derive(Default)]
-struct Records {
-    /// There are no others.
-    all: bool,
-    known: HashMap<Box<str>, Txt>,
 }
 
 impl ResolverCache<Box<str>, Txt> for Records {
@@ -266,7 +300,7 @@ impl ResolverCache<Box<str>, Txt> for Records {
         Q: Hash + Eq + ?Sized,
     {
         let missing = || Txt::Error(Error::Dns(DnsError::RecordNotFound(ResponseCode::NXDomain)));
-        self.known.get(name).cloned().or_else(|| self.all.then(missing))
+        Some(self.0.get(name).cloned().unwrap_or_else(missing))
     }
 
     fn remove<Q>(&self, _: &Q) -> Option<Txt>
@@ -281,87 +315,4 @@ impl ResolverCache<Box<str>, Txt> for Records {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::key::KeyKind;
-    use crate::signing::testing::KeyDir;
-    use crate::signing::{Unknown, run_sign};
-    use proptest::prelude::*;
-
-    type Table = Vec<(String, String)>;
-
-    fn signed(body: &str) -> (Table, Vec<u8>) {
-        let dir = KeyDir::new();
-        let records = dir.domain("", "contoso.com", &[KeyKind::Ed25519]);
-        let message = format!("From: a@contoso.com\r\nSubject: x\r\n\r\n{body}");
-        let mut out = Vec::new();
-        run_sign(dir.path(), message.as_bytes(), &mut out, Unknown::Refuse, jiff::Timestamp::now()).unwrap();
-        (records, out)
-    }
-
-    fn verify(records: &Table, message: &[u8]) -> VerifyReport {
-        let verifier = Verifier::offline(records.iter().map(|(n, t)| (n.as_str(), t.as_str()))).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(verifier.verify(message))
-    }
-
-    #[test]
-    fn each_fault_has_its_words() {
-        let (records, message) = signed("hello\r\n \r\n");
-        let name = "selector1._domainkey.contoso.com";
-        let table = |text: &str| vec![(name.to_owned(), text.to_owned())];
-        let text = String::from_utf8(message.clone()).unwrap();
-        let (_, other) = &signed("").0.remove(0);
-        for (records, message, verdict, says) in [
-            (records.clone(), text.clone(), Verdict::Pass, "as they were signed"),
-            (records.clone(), text.replace("\r\n", "\n"), Verdict::Pass, "as they were signed"),
-            (records.clone(), text.replace("hello", "hullo"), Verdict::Fail, "the body was changed"),
-            (
-                records.clone(),
-                text.replace("Subject: x", "Subject: y"),
-                Verdict::Fail,
-                "header field was changed",
-            ),
-            (table(other), text.clone(), Verdict::Fail, "is not the one that signed"),
-            (
-                vec![],
-                text.clone(),
-                Verdict::PermError,
-                "no key is published: selector1._domainkey.contoso.com",
-            ),
-            (table("v=DKIM1; k=ed25519; p="), text.clone(), Verdict::PermError, "is revoked"),
-            (table("v=spf1 -all"), text.clone(), Verdict::PermError, "no DKIM key record"),
-            (table("v=DKIM1; k=dsa; p=AAAA"), text.clone(), Verdict::PermError, "neither k=rsa nor"),
-            (records.clone(), text.replace("v=1;", "v=2;"), Verdict::Neutral, "not v=1"),
-            (records.clone(), text.replace("v=1;", "v=1; l=5;"), Verdict::Neutral, "l="),
-        ] {
-            let report = verify(&records, message.as_bytes());
-            let [signature] = report.signatures.as_slice() else { panic!("{report:?}") };
-            assert_eq!(signature.verdict, verdict, "{says}: {signature:?}");
-            assert!(signature.reason.contains(says), "{says}: {signature:?}");
-            assert_eq!((signature.d.as_str(), signature.s.as_str()), ("contoso.com", "selector1"));
-            assert_eq!(signature.alignment, Alignment::Strict);
-        }
-    }
-
-    #[test]
-    fn mail_without_signature_or_author() {
-        let report = verify(&vec![], b"Subject: x\r\n\r\n");
-        assert!(!report.passes() && report.signatures.is_empty());
-        assert!(report.from_problem.unwrap().contains("no From: field"));
-        assert!(verify(&vec![], b"").signatures.is_empty());
-        assert!(matches!(Verifier::new(&[]), Err(VerifierError::NoResolver)));
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn never_panics(
-            start in "(DKIM-Signature: ?)?",
-            noise in "([vabdshqtlxci]=[a-z0-9+/:.]{0,9};?|[ \r\n\t]|From: a@b.c\r\n|c=simple;){0,20}",
-        ) {
-            let _ = verify(&vec![], format!("{start}{noise}").as_bytes());
-        }
-    }
-}
+mod tests;

@@ -26,8 +26,8 @@ const MOST_BODY: usize = 8 << 20;
 const SHOWN: usize = 60;
 /// DigestInfo of SHA-256 (RFC 8017 §9.2, note 1).
 const SHA256_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04,
-    0x20,
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00,
+    0x04, 0x20,
 ];
 
 /// What became of a body whose hash is another than the signed one.
@@ -35,7 +35,8 @@ pub(super) fn of_body(header: &Header, body: &[u8], mode: Canonicalization, sign
     changed_body(body, mode, signed).unwrap_or_else(|| {
         let mut text = "it was changed in a way that cannot be told from the hash".to_owned();
         if let Some(list) = header.first("List-Id") {
-            text = format!("{text}; a mailing list ({}) has sent it on, and lists change messages", shown(list));
+            text =
+                format!("{text}; a mailing list ({}) has sent it on, and lists change messages", shown(list));
         } else if let Some(converted) = header.first("X-MIME-Autoconverted") {
             text = format!("{text}; a server on the way says that it converted it ({})", shown(converted));
         } else if header.first("Content-Transfer-Encoding").is_some_and(|v| v.trim_ascii() == b"8bit") {
@@ -224,7 +225,11 @@ fn guesses(header: &Header, field: &Field, mode: Canonicalization) -> Vec<Guess>
     if mode == Canonicalization::Simple {
         let words = || format!("white space in {name}: was changed; c=relaxed/… would have survived it");
         let flat: Vec<u8> = field.value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-        let single: Vec<u8> = flat.split(|b| matches!(b, b' ' | b'\t')).filter(|w| !w.is_empty()).collect::<Vec<_>>().join(&b' ');
+        let single: Vec<u8> = flat
+            .split(|b| matches!(b, b' ' | b'\t'))
+            .filter(|w| !w.is_empty())
+            .collect::<Vec<_>>()
+            .join(&b' ');
         was(flat, words());
         was([b" ", single.as_slice()].concat(), words());
         was(single, words());
@@ -247,6 +252,11 @@ fn without_tag(text: &[u8]) -> Option<&[u8]> {
         text.get(colon + 1..)?
     };
     Some(behind.trim_ascii_start())
+}
+
+/// The size of an RSA key as a key record has it.
+pub(super) fn rsa_bits(public: &[u8]) -> Option<u32> {
+    rsa::PublicKey::from_public_key_der(public).ok().map(|key| key.n().bit_width())
 }
 
 /// The hash in an RSA signature (RFC 8017 §8.2.2): `None` where this key has not made it.

@@ -101,7 +101,7 @@ fn read(name: &str, owner: &DnsName, server: SocketAddr, reply: &Reply) -> KeyAn
             Found::Text { text: texts.into_iter().next().unwrap_or_default(), ttl }
         }
         Outcome::NxDomain { .. } => Found::NoName,
-        Outcome::NoData { .. } | Outcome::Cname { .. } => Found::NoText,
+        Outcome::NoData { .. } | Outcome::Cname { .. } | Outcome::OddCname { .. } => Found::NoText,
         Outcome::Failed(failure) => Found::NoAnswer(format!("{server}: {failure}")),
     };
     KeyAnswer { name: name.to_owned(), hops: hops(name, reply), found }
@@ -123,4 +123,52 @@ fn hops(name: &str, reply: &Reply) -> Vec<Hop> {
         hops.push(hop);
     }
     hops
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+    use hickory_proto::rr::rdata::{CNAME, TXT};
+    use hickory_proto::rr::{Name, Record};
+
+    const ALIAS: &str = "selector1._domainkey.contoso.com";
+    const TARGET: &str = "selector1-contoso-com._domainkey.contoso.onmail.example";
+
+    fn answer(code: ResponseCode, records: Vec<(&str, RData)>) -> KeyAnswer {
+        let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+        message.metadata.response_code = code;
+        for (name, data) in records {
+            message.add_answer(Record::from_rdata(Name::from_ascii(format!("{name}.")).unwrap(), 60, data));
+        }
+        let server = "192.0.2.53:53".parse().unwrap();
+        read(ALIAS, &DnsName::new(ALIAS).unwrap(), server, &Reply { message })
+    }
+
+    fn cname(target: &str) -> RData {
+        RData::CNAME(CNAME(Name::from_ascii(format!("{target}.")).unwrap()))
+    }
+
+    #[test]
+    fn the_way_is_followed_in_any_order() {
+        let text = RData::TXT(TXT::new(vec!["v=DKIM1; ".to_owned(), "p=".to_owned()]));
+        let found = answer(
+            ResponseCode::NoError,
+            vec![(TARGET, text), ("Middle.example", cname(TARGET)), (ALIAS, cname("middle.example"))],
+        );
+        let way: Vec<&str> = found.hops.iter().map(|hop| hop.target.as_str()).collect();
+        assert_eq!(way, ["middle.example", TARGET]);
+        assert_eq!(found.end(), TARGET);
+        assert_eq!(found.found, Found::Text { text: "v=DKIM1; p=".to_owned(), ttl: 60 });
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_apart() {
+        let gone = answer(ResponseCode::NXDomain, vec![(ALIAS, cname(TARGET))]);
+        assert_eq!((gone.found, gone.hops.len()), (Found::NoName, 1));
+        assert_eq!(answer(ResponseCode::NoError, vec![]).found, Found::NoText);
+        assert!(matches!(answer(ResponseCode::ServFail, vec![]).found, Found::NoAnswer(_)));
+        let looped = answer(ResponseCode::NoError, vec![(ALIAS, cname(ALIAS))]);
+        assert_eq!(looped.hops.len(), MOST_HOPS);
+    }
 }

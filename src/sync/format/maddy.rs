@@ -4,14 +4,9 @@
 use std::fmt::Write;
 
 use super::{NOTE, Table, View};
-use crate::api::Canonicalization;
 
 pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
     let mut text = NOTE.to_owned();
-    let mode = |mode: Canonicalization| match mode {
-        Canonicalization::Relaxed => "relaxed",
-        Canonicalization::Simple => "simple",
-    };
     for set in view.active {
         let _ = writeln!(text, "\n(dkim-{}) {{\n    modify {{", set.domain);
         for s in &set.signatures {
@@ -24,8 +19,8 @@ pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
                 let list = if list.is_empty() { "From" } else { list };
                 let _ = writeln!(text, "            {name} {list}");
             }
-            let _ = writeln!(text, "            header_canon {}", mode(s.header_canonicalization));
-            let _ = writeln!(text, "            body_canon {}", mode(s.body_canonicalization));
+            let _ = writeln!(text, "            header_canon {}", s.header_canonicalization.as_str());
+            let _ = writeln!(text, "            body_canon {}", s.body_canonicalization.as_str());
             if let Some(seconds) = s.expiration_seconds {
                 let _ = writeln!(text, "            sig_expiry {seconds}s");
             }

@@ -5,15 +5,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::{NOTE, Table, View};
-use crate::api::Canonicalization;
 use crate::model::key::Algorithm;
 
 pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
     let mut text = NOTE.to_owned();
-    let mode = |mode: Canonicalization| match mode {
-        Canonicalization::Relaxed => "relaxed",
-        Canonicalization::Simple => "simple",
-    };
     for set in view.active {
         let mut told = BTreeSet::new();
         for s in &set.signatures {
@@ -36,8 +31,8 @@ pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
                 s.d,
                 s.s,
                 headers.join(", "),
-                mode(s.header_canonicalization),
-                mode(s.body_canonicalization),
+                s.header_canonicalization.as_str(),
+                s.body_canonicalization.as_str(),
             );
             if let Some(seconds) = s.expiration_seconds {
                 let _ = writeln!(text, "expire = \"{seconds}s\"");
