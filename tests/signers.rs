@@ -111,7 +111,7 @@ async fn roll(
     log: impl Fn() -> String,
 ) -> usize {
     let began = Instant::now();
-    let flow = Flow::start(server, domains.iter().map(|d| d.domain.clone()).collect());
+    let flow = Flow::start(server, domains.iter().map(|d| d.domain.clone()).collect(), arrivals.kinds);
     let mut verified_early = 0;
     for rotation in 0..=ROTATIONS {
         if rotation > 0 {
@@ -325,4 +325,60 @@ async fn exim() {
     let log = || format!("{}\n{}", sync.process.log_tail(20), exim.log());
     roll("Exim", &dns, exim.address(), &mut arrivals, &mut rolling, log).await;
     check_files(&sync, "Debian-exim", 4);
+}
+
+/// It reads its files at start and never again: the hook asks for a restart. Mail that comes meanwhile is deferred.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn postfix_and_dkimpy_milter() {
+    let dns = dns().await;
+    let mut rolling = Vec::new();
+    let scratch = Scratch::passable("dkimpy").unwrap();
+    let (wish, pid_file) = (scratch.join("restart"), scratch.join("pid"));
+    let extra = ["--", "touch", wish.to_str().unwrap()].map(str::to_owned);
+    let sync = Sync::start("dkimpy-milter", "dkimpy-milter", &extra, |keys| {
+        rolling = domains(&dns, keys, false, true);
+    })
+    .await;
+    let holding = Address::allocate().unwrap();
+    let config = format!(
+        "UserID dkimpy-milter\nMode s\nSyslog no\nPidFile {}\nSocket inet:8892@{}\nInternalHosts 127.0.0.0/8\n\
+         Canonicalization relaxed/relaxed\n{}",
+        pid_file.display(),
+        holding.ip(),
+        sync.documented("dkimpy"),
+    );
+    std::fs::write(scratch.join("conf"), config).unwrap();
+    let milter = holding.port(8892);
+    let mut process = Spec::new("dkimpy-milter", "/usr/bin/dkimpy-milter", scratch.join("log"))
+        .arg(scratch.join("conf"))
+        .stop_within(Duration::from_secs(3))
+        .spawn()
+        .unwrap();
+    listening(&mut process, milter).await;
+    let log_file = process.log().to_owned();
+    let supervisor = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if std::fs::remove_file(&wish).is_ok() {
+                process.stop().await.unwrap();
+                drop(std::fs::remove_file(&pid_file));
+                process.start().unwrap();
+                listening(&mut process, milter).await;
+            }
+        }
+    });
+    let sink = Sink::start().await.unwrap();
+    let postfix = Postfix::start(&format!("inet:{}:8892", holding.ip()), sink.address(), "").await.unwrap();
+    let judges = Judges::start(dns.resolver()).await;
+    let ask = [Judge::MailDkim, Judge::OpenDkim, Judge::Rspamd, Judge::MailAuth];
+    let mut arrivals = Arrivals::new(&sink, &judges, &ask);
+    // It compares the domain in From: letter by letter, and does not sign for one in capitals.
+    arrivals.kinds = 3;
+    let log = || {
+        let milter = std::fs::read_to_string(&log_file).unwrap_or_default();
+        format!("{}\n{milter}\n{}", sync.process.log_tail(20), postfix.log())
+    };
+    roll("Postfix + dkimpy-milter", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
+    check_files(&sync, "dkimpy-milter", 3);
+    supervisor.abort();
 }

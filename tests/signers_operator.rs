@@ -144,8 +144,8 @@ async fn mail_verifies_through_rotations_of_the_operator() {
         [Arrivals::new(&of_postfix, &judges, &JUDGES[..3]), Arrivals::new(&of_exim, &judges, &JUDGES)];
 
     let first = rotations(world, &namespace, domain).await;
-    let flows =
-        [postfix.address(), exim.address()].map(|server| Flow::start(server, vec![domain.to_owned()]));
+    let flows = [postfix.address(), exim.address()]
+        .map(|server| Flow::start(server, vec![domain.to_owned()], flow::KINDS));
     let began = Instant::now();
     let mut seen = std::collections::BTreeSet::new();
     while rotations(world, &namespace, domain).await < first + ROTATIONS {

@@ -14,9 +14,12 @@ use dkim_testbed::mail::{Sink, Submission};
 
 use crate::judges::{Judge, Judges};
 
-/// A message of a domain; every kind in its turn.
-pub fn message(number: usize, domain: &str) -> (String, Vec<u8>) {
-    let (sender, from, body) = match number % 4 {
+/// How many kinds of messages there are.
+pub const KINDS: usize = 4;
+
+/// A message of a domain; each of the first `kinds` in its turn.
+pub fn message(number: usize, domain: &str, kinds: usize) -> (String, Vec<u8>) {
+    let (sender, from, body) = match number % kinds {
         0 => (format!("joe@{domain}"), format!("Joe <joe@{domain}>"), "hello\r\n\r\n\r\n"),
         // A bounce: no sender in the envelope.
         1 => (String::new(), format!("Mail Delivery <MAILER-DAEMON@{domain}>"), "it bounced\r\n"),
@@ -43,7 +46,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    pub fn start(server: SocketAddr, domains: Vec<String>) -> Self {
+    pub fn start(server: SocketAddr, domains: Vec<String>, kinds: usize) -> Self {
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
         let task = tokio::spawn(async move {
@@ -54,7 +57,7 @@ impl Flow {
                     continue;
                 };
                 for _ in 0..=number % 3 {
-                    let (from, text) = message(number, &domains[number % domains.len()]);
+                    let (from, text) = message(number, &domains[number % domains.len()], kinds);
                     if session.send(&from, "ann@receiver.example", &text).await.is_err() {
                         break;
                     }
@@ -93,6 +96,8 @@ pub struct Arrivals<'a> {
     sink: &'a Sink,
     judges: &'a Judges,
     pub ask: &'a [Judge],
+    /// How many kinds of messages the signer can sign.
+    pub kinds: usize,
     scratch: Scratch,
     pub count: usize,
     waiting: Vec<PathBuf>,
@@ -105,7 +110,17 @@ impl<'a> Arrivals<'a> {
     pub fn new(sink: &'a Sink, judges: &'a Judges, ask: &'a [Judge]) -> Self {
         let scratch = Scratch::new("arrivals").unwrap();
         let latest = BTreeMap::new();
-        Self { sink, judges, ask, scratch, count: 0, waiting: Vec::new(), complaints: Vec::new(), latest }
+        Self {
+            sink,
+            judges,
+            ask,
+            kinds: KINDS,
+            scratch,
+            count: 0,
+            waiting: Vec::new(),
+            complaints: Vec::new(),
+            latest,
+        }
     }
 
     pub fn collect(&mut self) {
