@@ -28,6 +28,10 @@ chaos: servers ## Kill and stall everything while keys are rolled and mail flows
 bench: servers ## Measure speed and memory; one line for each figure
 	cargo bench --bench operator --bench dns
 
+.PHONY: fuzz
+fuzz: ## Fuzz what reads the packets of strangers, FUZZ_SECONDS (600) for each target
+	fuzz/run.sh
+
 .PHONY: lint
 lint: packages ## Check format, lints, scripts, licences and the chart
 	cargo fmt --all --check

@@ -232,8 +232,9 @@ async fn against_knot(queries: &Path, ours: &Ours, knot: &Knot) {
 async fn load_100k(scratch: &Scratch) {
     let many = Ours::start(scratch, "many", MANY).await;
     bench("dns_load_100k", many.answered.as_secs_f64(), "s", "goal", 2.0);
-    let resident = many.process.usage().expect("memory").resident as f64 / 1e6;
-    eprintln!("{MANY} domains, {} keys: {resident:.0} MB", MANY * 2);
+    let usage = many.process.usage().expect("memory and processor time");
+    let (resident, cpu) = (usage.resident as f64 / 1e6, usage.cpu.as_secs_f64());
+    eprintln!("{MANY} domains, {} keys: {resident:.0} MB, {cpu:.2} s of processor time", MANY * 2);
 }
 
 /// From the write to the API server to the first answer with the new key.

@@ -86,7 +86,7 @@ struct DnsArgs {
     /// The namespace of the record sets: the operator's own.
     #[arg(long, env = "DKIM_OPERATOR_NAMESPACE")]
     namespace: String,
-    /// Where to listen, UDP and TCP; may be given several times.
+    /// Where to listen, UDP and TCP; may be given several times. On a host with several addresses name each one.
     #[arg(long, env = "DKIM_OPERATOR_LISTEN", value_delimiter = ',', default_value = "[::]:53")]
     listen: Vec<SocketAddr>,
     /// Where /healthz and /readyz are served.

@@ -128,9 +128,8 @@ async fn foreign_secondaries_follow() {
     assert!(text.contains("changed") && text.contains("new") && !text.contains(&long), "{text}");
     for (make, secondary) in &secondaries {
         let log = secondary.log_text();
-        for word in ["bad signature", "badsig", "tsig", "malformed", "axfr-style"] {
-            let line =
-                log.lines().find(|line| line.to_lowercase().contains(word) && line.contains("domainkey"));
+        for word in ["bad signature", "badsig", "badkey", "badtime", "malformed", "axfr-style"] {
+            let line = log.lines().find(|line| line.to_lowercase().contains(word));
             assert!(line.is_none(), "{make:?}: {line:?}");
         }
     }

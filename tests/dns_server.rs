@@ -161,6 +161,94 @@ async fn the_case_of_the_question_comes_back() {
     assert_says(&server, &[mixed, "TXT"], &parts.map(String::as_str)).await;
 }
 
+/// What a program prints; panics where it fails.
+async fn run(program: &str, args: &[&str]) -> String {
+    let output = tokio::process::Command::new(program).args(args).output().await.unwrap();
+    let text =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{program} {args:?}: {text}");
+    text.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// dig warns of all that is odd in a message; there is nothing.
+#[tokio::test]
+async fn dig_finds_nothing_odd() {
+    let server = served().await;
+    let at = format!("@{}", server.address.ip());
+    let between = "b._domainkey.contoso.onmail.example";
+    let missing = "x._domainkey.contoso.onmail.example";
+    let mut seen = 0;
+    for (name, kind, says) in [
+        (KEY, "TXT", "NOERROR"),
+        (LONG, "TXT", "NOERROR"),
+        (KEY, "A", "NOERROR"),
+        (KEY, "ANY", "NOERROR"),
+        (APEX, "SOA", "NOERROR"),
+        (APEX, "NS", "NOERROR"),
+        (APEX, "DNSKEY", "NOERROR"),
+        (between, "TXT", "NOERROR"),
+        (missing, "TXT", "NXDOMAIN"),
+        ("example", "NS", "REFUSED"),
+    ] {
+        for how in [
+            &["+norec"][..],
+            &["+norec", "+noedns"],
+            &["+norec", "+tcp"],
+            &["+norec", "+dnssec", "+nsid", "+subnet=192.0.2.0/24", "+padding=128"],
+            &["+norec", "+bufsize=512"],
+        ] {
+            let text = run("dig", &[&[&at, name, kind, "+tries=1"][..], how].concat()).await;
+            assert!(text.contains(&format!("status: {says}")), "{text}");
+            for word in ["WARNING", "bad packet", "malformed", "extra", "recursion requested", "mismatch"] {
+                assert!(!text.contains(word), "{how:?}: {text}");
+            }
+            // dig has sent a cookie, and knows its own again.
+            let cookie = how.contains(&"+noedns") || text.contains("COOKIE: ") && text.contains("(good)");
+            assert!(cookie, "{text}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 50);
+    assert!(run("dig", &[&at, KEY, "TXT", "+edns=3", "+noednsneg"]).await.contains("status: BADVERS"));
+    assert!(run("dig", &[&at, "version.bind", "CH", "TXT"]).await.contains("status: REFUSED"));
+    assert!(run("dig", &[&at, APEX, "SOA", "+opcode=UPDATE"]).await.contains("status: NOTIMP"));
+    // Without a question there is a cookie to be had, and nothing else.
+    assert!(run("dig", &[&at, APEX, "SOA", "+header-only"]).await.contains("status: NOERROR"));
+    assert!(run("dig", &[&at, APEX, "SOA", "+header-only", "+nocookie"]).await.contains("status: FORMERR"));
+}
+
+#[tokio::test]
+async fn delv_takes_the_answers() {
+    let server = served().await;
+    let at = format!("@{}", server.address.ip());
+    let text = run("delv", &[&at, "-i", KEY, "TXT"]).await;
+    assert!(text.contains(&format!("{KEY}. 300 IN TXT \"{VALUE}\"")), "{text}");
+    let text = run("delv", &[&at, "-i", LONG, "TXT"]).await;
+    assert!(text.replace("\" \"", "").contains(&rsa_4096()), "{text}");
+    let text = run("delv", &[&at, "-i", "x._domainkey.contoso.onmail.example", "TXT"]).await;
+    assert!(text.contains("ncache nxdomain"), "{text}");
+    let text = run("delv", &[&at, "-i", KEY, "A"]).await;
+    assert!(text.contains("ncache nxrrset"), "{text}");
+}
+
+/// One socket for both versions of IP, and one for IPv6 alone.
+#[tokio::test]
+async fn ipv6_is_served() {
+    for (listen, clients) in [("[::]:0", &["127.0.0.1", "::1"][..]), ("[::1]:0", &["::1"])] {
+        let (address, _server) = Served::on(listen.parse().unwrap(), &[set(&[(KEY, VALUE)])]).await;
+        for client in clients {
+            let server = std::net::SocketAddr::new(client.parse().unwrap(), address.port());
+            for transport in ["+notcp", "+tcp"] {
+                let text = kdig(server, &[KEY, "TXT", "+short", transport]).await.unwrap();
+                assert!(text.contains(VALUE), "{listen} {client} {transport}: {text}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_resolver_finds_keys_through_a_tenants_cname() -> common::Outcome {
     let (server, tree) = (served().await, DnsTree::start().await?);

@@ -97,13 +97,10 @@ impl Cookies {
         if age > MAX_AGE && ahead > MAX_AHEAD {
             return false;
         }
-        let same = |secret| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(
-                &hash(secret, cookie.client, *front, ip),
-                theirs,
-            )
-        };
-        self.secrets.iter().any(|secret| same(secret).is_ok())
+        // As numbers, in one step: the time tells nothing.
+        let number = |hash: &[u8]| hash.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let same = |secret| number(&hash(secret, cookie.client, *front, ip)) == number(theirs);
+        theirs.len() == 8 && self.secrets.iter().any(same)
     }
 }
 

@@ -93,7 +93,7 @@ impl DnsMetrics {
             ("dns_records", "Key records that are served", count(records)),
             (
                 "dns_watch_connected",
-                "1 while the API server is heard, 0 while the last zones are served without it",
+                "0 from a failure of the watch until something comes through it again, otherwise 1",
                 i64::from(progress.is_connected()),
             ),
             (

@@ -146,7 +146,7 @@ pub async fn run(
         () = files::reload(&serving, options.cookie_secrets.as_deref(), options.transfer_keys.as_deref()) => {}
     }
     if let Some(keeper) = &keeper {
-        keeper.save().await;
+        keeper.finish().await;
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::snapshot::{Origin, Text};
 use super::wire_name::{WireName, is_below};
-use crate::api::{DkimRecordSetSpec, Placed};
 use crate::model::name::DnsName;
 
 /// Longest text that is served, in bytes: several times a key record of RSA 4096, and sure to fit in a message over
@@ -38,21 +37,6 @@ pub struct Part {
     pub negative: u32,
     /// The TXT records: owner, TTL in seconds, text.
     pub texts: Vec<(String, u32, String)>,
-}
-
-impl Set {
-    /// Takes what is to be served from an object: this is the one place where a zone is taken up.
-    #[must_use]
-    pub fn new(name: String, created: Timestamp, spec: &DkimRecordSetSpec) -> Self {
-        let seconds = |value: i32| u32::try_from(value).unwrap_or(0);
-        let part = |placed: Placed<'_>| Part {
-            apex: placed.zone.apex.clone(),
-            servers: placed.zone.name_servers.clone(),
-            negative: seconds(placed.zone.negative_ttl),
-            texts: placed.records.iter().map(|r| (r.name.clone(), seconds(r.ttl), r.value.clone())).collect(),
-        };
-        Self { name, created, zones: spec.placements().map(part).collect() }
-    }
 }
 
 /// What a set asks of a zone's own records.

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use super::history::History;
 use super::query::{IN, Name, kind};
 use super::wire_name::{WireName, parent, suffixes};
-use crate::model::record::character_strings;
 
 /// How many parts a snapshot has: one change copies one part. A power of two.
 const SHARDS: usize = 1024;
+/// Longest character-string of a TXT record (RFC 1035 §3.3).
+const MAX_STRING: usize = 255;
 /// Shifts a hash to the number of its shard.
 const SHIFT: u32 = u64::BITS - SHARDS.trailing_zeros();
 
@@ -40,13 +41,13 @@ impl Text {
     /// Renders a record.
     #[must_use]
     pub fn new(name: WireName, ttl: u32, text: &str, origin: Arc<Origin>) -> Self {
-        let strings = text.len() + text.len().div_ceil(255);
+        let strings = text.len() + text.len().div_ceil(MAX_STRING);
         let mut record = Vec::with_capacity(10 + strings);
         record.extend(kind::TXT.to_be_bytes());
         record.extend(IN.to_be_bytes());
         record.extend(ttl.to_be_bytes());
         record.extend(u16::try_from(strings).unwrap_or(0).to_be_bytes());
-        for string in character_strings(text) {
+        for string in text.as_bytes().chunks(MAX_STRING) {
             // At most 255 bytes each.
             record.push(u8::try_from(string.len()).unwrap_or(0));
             record.extend(string);

@@ -18,9 +18,9 @@ use super::keeper::Keeper;
 use super::notify::Secondary;
 use super::progress::Progress;
 use super::serving::Serving;
-use super::set::Set;
+use super::set::{Part, Set};
 use super::store::Store;
-use crate::api::DkimRecordSet;
+use crate::api::{DkimRecordSet, Placed};
 
 /// How long to gather changes before a snapshot is made.
 const GATHER: Duration = Duration::from_millis(10);
@@ -132,6 +132,8 @@ struct Known {
     published: bool,
     /// The greatest resource version seen.
     version: u64,
+    /// The watch has failed, and has not been heard since.
+    interrupted: bool,
     /// What was said of each set.
     complained: HashMap<String, Vec<String>>,
 }
@@ -145,6 +147,7 @@ impl Known {
             relisted: false,
             published: false,
             version: 0,
+            interrupted: false,
             complained: HashMap::new(),
         }
     }
@@ -154,7 +157,11 @@ impl Known {
         event: Result<Event<DeserializeGuard<DkimRecordSet>>, watcher::Error>,
         progress: &Progress,
     ) {
-        progress.heard(event.is_ok());
+        // The first comes before each attempt, and says nothing about its success.
+        if !matches!(event, Ok(Event::Init) | Err(_)) {
+            self.interrupted = false;
+            progress.heard(true);
+        }
         match event {
             Ok(Event::Init) => self.seen = Some(HashSet::new()),
             Ok(Event::InitApply(object)) => {
@@ -178,9 +185,12 @@ impl Known {
                 self.store.lock().remove(&name);
                 self.complained.remove(&name);
             }
-            Err(error) => {
+            // Once, not at every attempt.
+            Err(error) if !std::mem::replace(&mut self.interrupted, true) => {
+                progress.heard(false);
                 tracing::warn!(%error, "the watch of DkimRecordSets is interrupted; the last zones are served");
             }
+            Err(error) => tracing::debug!(%error, "the watch of DkimRecordSets is still interrupted"),
         }
     }
 
@@ -189,8 +199,7 @@ impl Known {
         let name = object.name_any();
         match &object.0 {
             Ok(set) => {
-                let created = set.meta().creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default();
-                let complaints = self.store.lock().apply(&Set::new(name.clone(), created, &set.spec));
+                let complaints = self.store.lock().apply(&wanted(set));
                 // Once, not after every change of the set.
                 let said = self.complained.get(&name).map_or(&[][..], Vec::as_slice);
                 for complaint in complaints.iter().filter(|complaint| !said.contains(complaint)) {
@@ -216,6 +225,22 @@ impl Known {
     /// also where it wraps (RFC 1982 §3.2).
     fn serial(&self) -> u32 {
         u32::try_from(self.version & u64::from(u32::MAX)).unwrap_or_default()
+    }
+}
+
+/// Takes from an object what it wants served: this is the one place where a zone is taken up.
+fn wanted(object: &DkimRecordSet) -> Set {
+    let seconds = |value: i32| u32::try_from(value).unwrap_or(0);
+    let part = |placed: Placed<'_>| Part {
+        apex: placed.zone.apex.clone(),
+        servers: placed.zone.name_servers.clone(),
+        negative: seconds(placed.zone.negative_ttl),
+        texts: placed.records.iter().map(|r| (r.name.clone(), seconds(r.ttl), r.value.clone())).collect(),
+    };
+    Set {
+        name: object.name_any(),
+        created: object.meta().creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
+        zones: object.spec.placements().map(part).collect(),
     }
 }
 

@@ -129,6 +129,12 @@ impl Store {
         }
     }
 
+    /// Nothing has changed since the last commit.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.touched.is_empty()
+    }
+
     /// What is served after the last commit.
     #[must_use]
     pub fn snapshot(&self) -> &Snapshot {

@@ -60,6 +60,16 @@ impl Served {
         Self { address: address.port(53), serving, stop, ended, _address: address }
     }
 
+    /// Serves at any address until the handle is dropped; returns where.
+    pub async fn on(listen: SocketAddr, sets: &[Set]) -> (SocketAddr, tokio::task::JoinSet<()>) {
+        let bound = bind(&[listen], 2).await.expect("a port");
+        let address = bound.addresses().expect("an address")[0];
+        let cookies = Cookies::random().expect("randomness");
+        let serving = Arc::new(Serving::new(Snapshot::build(sets, 7).0, cookies, UNLIMITED));
+        let server = tokio::task::JoinSet::from_iter([bound.serve(serving, std::future::pending())]);
+        (address, server)
+    }
+
     /// Asks it to stop, and waits until it has.
     pub async fn stop(self) {
         self.stop.send(()).expect("it serves");
