@@ -124,7 +124,8 @@ async fn a_compromised_key_goes_at_once_and_is_published_as_revoked() -> Outcome
             let count = d.status.as_ref().and_then(|s| s.rotation.as_ref()).map_or(0, |r| r.count);
             let (selector, domain) = signing(d)?;
             if count == 2 {
-                Ok(assert_eq!((selector, domain), ("selector1".into(), "stolen.example".into())))
+                assert_eq!((selector, domain), ("selector1".into(), "stolen.example".into()));
+                Ok(())
             } else {
                 Err(format!("{count} rotations"))
             }
