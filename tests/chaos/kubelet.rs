@@ -128,8 +128,12 @@ impl Kubelet {
         } else {
             let left = (mounted.current + SIGNER_LAG - MARGIN).saturating_duration_since(now);
             let most = u64::try_from(left.as_millis())?;
-            // At any time, and every other time as late as can be.
-            let lag = if self.random.below(2) == 0 { most } else { self.random.below(most + 1) };
+            // At once, as late as can be, or at any time between.
+            let lag = match self.random.below(3) {
+                0 => 0,
+                1 => most,
+                _ => self.random.below(most + 1),
+            };
             let due = now + Duration::from_millis(lag);
             mounted.next = Some(Next { version, data, current: now, due });
         }

@@ -12,6 +12,7 @@ mod common;
 mod faults;
 mod kubelet;
 mod ledger;
+mod others;
 mod plan;
 mod post;
 mod run;

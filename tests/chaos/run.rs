@@ -14,6 +14,7 @@ use crate::Fallible;
 use crate::common::random::Random;
 use crate::faults;
 use crate::kubelet::{Kubelet, Seen};
+use crate::others;
 use crate::plan::Plan;
 use crate::post::{LATEST, Message, Post};
 use crate::schedule::{Fault, Schedule};
@@ -35,8 +36,10 @@ pub async fn run(plan: &Plan) -> Fallible<bool> {
     let began = Instant::now();
     let (stop_faults, stopped) = watch::channel(false);
     let faults = tokio::spawn(hit(stage.clone(), plan.seed, began, stopped, plan.long));
-    let (stop_kubelet, stopped) = watch::channel(false);
-    let kubelet = tokio::spawn(kubelet.work(stopped));
+    let (stop, stopped) = watch::channel(false);
+    let kubelet = tokio::spawn(kubelet.work(stopped.clone()));
+    let others = others::ask(stage.world.tree.resolver(), stage.domains.clone(), stopped);
+    let others = tokio::spawn(others);
 
     let mut office = Office {
         signer: Signer::start(mounts.path())?,
@@ -53,8 +56,9 @@ pub async fn run(plan: &Plan) -> Fallible<bool> {
     let _ = stop_faults.send(true);
     let faults = faults.await??;
     office.post.end().await;
-    let _ = stop_kubelet.send(true);
+    let _ = stop.send(true);
     kubelet.await??;
+    others.await?;
 
     let Office { post, held, unsigned, sent, .. } = office;
     let events = stage.world.plane.kubectl(["get", "events", "-A", "-o", "json"]).await?.ok()?;

@@ -33,7 +33,7 @@ impl Stage {
             .relayed();
         let provider = json!({
             "keyPolicy": { "signerLag": format!("{}s", SIGNER_LAG.as_secs()) },
-            "publish": { "ttl": 2, "negativeTtl": 2 },
+            "publish": { "ttl": 5, "negativeTtl": 2 },
             "verification": { "pendingInterval": "3s", "interval": "3s", "grace": "60s" },
         });
         let world = World::start_installed(Options::new(), install, provider).await;
