@@ -116,8 +116,9 @@ async fn onboard(world: &World, namespace: &str, raw: f64) {
 fn with_default_times(mut provider: Value) -> Value {
     let spec = provider["spec"].as_object_mut().expect("a spec");
     spec.remove("keyPolicy");
-    let resolvers = spec["verification"]["resolvers"].take();
-    spec["verification"] = json!({ "resolvers": resolvers });
+    let mut take = |field: &str| spec["verification"][field].take();
+    let (resolvers, networks) = (take("resolvers"), take("allowPrivateNetworks"));
+    spec["verification"] = json!({ "resolvers": resolvers, "allowPrivateNetworks": networks });
     for time in ["ttl", "negativeTtl"] {
         spec["publish"].as_object_mut().expect("a block").remove(time);
     }

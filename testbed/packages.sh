@@ -17,6 +17,7 @@ packages=(
   pdns-backend-bind # PowerDNS's zones from files
   pdns-backend-sqlite3 # PowerDNS's zones in a database, which takes dynamic updates
   sqlite3           # makes that database
+  tinydns           # djbdns: serves a TXT beside a CNAME
   python3-dkim      # verifies signatures (dkimpy)
   python3-nacl      # lets dkimpy verify Ed25519
   python3-dnspython # used by dkimpy

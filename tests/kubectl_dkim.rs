@@ -74,7 +74,9 @@ async fn check_finds_what_receivers_find() -> Outcome {
     let world = world().await;
     let namespace = world.enabled("checked.example", json!({})).await?;
     let resolver = world.tree.resolver().to_string();
+    let network = ["--allow-network", "127.0.0.0/8"];
     let check = ["check", "checked.example", "-n", &namespace, "--resolver", &resolver, "-o", "json"];
+    let check = [&check[..], &network].concat();
     let found = read(&printed(world, &check).await);
     assert_eq!(found["verdict"], "Verified", "{found}");
 
@@ -87,6 +89,43 @@ async fn check_finds_what_receivers_find() -> Outcome {
     let nowhere = ["check", "checked.example", "-n", &namespace, "--resolver", "127.0.0.1:9"];
     let (code, output) = dkim(world, &nowhere, "").await;
     assert_eq!(code, 3, "{}{}", output.stdout, output.stderr);
+    Ok(())
+}
+
+#[tokio::test]
+async fn check_has_the_operator_look_at_once() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    // Once all is there, the operator looks again after an hour.
+    world
+        .apply(&world.provider("patient", json!({ "default": false, "verification": { "interval": "1h" } })))
+        .await?;
+    world.tree.add_zone("asked.example", 1).await?;
+    world.create(&namespace, "asked.example", json!({ "providerRef": { "name": "patient" } })).await;
+    world.publish_cnames(&namespace, "asked.example").await?;
+    world.until_condition(&namespace, "asked.example", ConditionType::Enabled, "True").await?;
+    world.until_condition(&namespace, "asked.example", ConditionType::Ready, "True").await?;
+    let state = async || -> Result<String, Box<dyn std::error::Error>> {
+        let found = world.domains(&namespace).get("asked.example").await?;
+        Ok(found.status.ok_or("no status")?.records[1].state.clone())
+    };
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    world.remove_cname("asked.example", "selector2").await?;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(state().await?, "Verified", "nobody has looked");
+
+    let resolver = world.tree.resolver().to_string();
+    let check = ["check", "asked.example", "-n", &namespace, "--resolver", &resolver];
+    let (code, output) = dkim(world, &[&check[..], &["--allow-network", "127.0.0.0/8"]].concat(), "").await;
+    assert_eq!(code, 1, "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains("The operator looks again now, too."), "{}", output.stderr);
+    assert!(output.stdout.contains("  asked   ns1.asked.example (127."), "{}", output.stdout);
+    let seen =
+        dkim_testbed::eventually(std::time::Duration::from_secs(10), "the operator has looked", || async {
+            let state = state().await.map_err(|error| error.to_string())?;
+            if state == "Verified" { Err(state) } else { Ok(state) }
+        });
+    assert_eq!(seen.await?, "Missing");
     Ok(())
 }
 

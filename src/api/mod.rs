@@ -25,6 +25,8 @@ pub const MANAGED_BY: &str = "dkim-operator";
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Label on key Secrets and record sets: the domain in A-label form (a hash of it where it is over 63 bytes).
 pub const LABEL_DOMAIN: &str = "dkim-operator.io/domain-name";
+/// Annotation on DkimDomains: a value that was not there before, such as the time, asks for a look at DNS at once.
+pub const ANNOTATION_CHECK: &str = "dkim-operator.io/check-at";
 /// Annotation on key Secrets: namespace and name of the DkimDomain they belong to, as `NAMESPACE/NAME`.
 pub const ANNOTATION_OWNER: &str = "dkim-operator.io/dkim-domain";
 /// Finalizer on DkimDomains: the record set is told of the release before the object goes.

@@ -211,16 +211,48 @@ impl Default for Publish {
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
-    /// Recursive resolvers to ask, as IP or IP:port. Those of the operator's pod where left out.
+    /// Recursive resolvers to ask, as IP or IP:port, or as tls://IP#NAME for DNS over TLS, where NAME is what the
+    /// certificate must say. Those of the operator's pod where left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), inner(length(max = 64)))]
-    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$'))").message("each of verification.resolvers must be an IP address or IP:port, such as 192.0.2.53 or [2001:db8::53]:53; a name cannot be looked up before there is a resolver"))]
+    #[schemars(length(max = 8), inner(length(max = 320)))]
+    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^(tls://)?([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})(#[0-9A-Za-z.:-]+)?$') && (r.startsWith('tls://') || !r.contains('#')))").message("each of verification.resolvers must be an IP address or IP:port, such as 192.0.2.53 or [2001:db8::53]:53, or for DNS over TLS tls://192.0.2.53#dns.example; a name cannot be looked up before there is a resolver"))]
     pub resolvers: Vec<String>,
+    /// Certificates of authorities, as PEM, that vouch for resolvers asked over TLS. Those of the operator's image
+    /// where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65536))]
+    pub resolver_authorities: Option<String>,
     /// Ask the authoritative servers of the zones first (default). Turn it off in networks that let nothing but
-    /// the resolvers through.
+    /// the resolvers through; a resolver that is asked before the record is there remembers that it was not.
     #[serde(default = "yes")]
     pub authoritative: bool,
-    /// Time between looks while a record is awaited.
+    /// Root servers, as IP or IP:port: where the walk down the delegations to a zone's own servers begins. The
+    /// resolvers are asked for them where left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 26), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})$'))").message("each of verification.rootServers must be an IP address or IP:port, such as 192.0.2.1"))]
+    pub root_servers: Vec<String>,
+    /// Networks that are not public in which name servers may be asked all the same, such as 10.0.0.0/8. Tenants
+    /// choose what their delegations point at, so without this private, loopback and link-local addresses are left
+    /// alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])(\.(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F:]*:[0-9a-fA-F:.]*/([0-9]{1,2}|1[01][0-9]|12[0-8]))$'))").message("each of verification.allowPrivateNetworks must be a network, such as 10.0.0.0/8 or fd00::/8"))]
+    pub allow_private_networks: Vec<String>,
+    /// Most questions a second, 500 where left out. Looks that somebody waits for go ahead.
+    #[serde(default = "default_queries")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub queries_per_second: i32,
+    /// Most questions a second to one server, 250 where left out.
+    #[serde(default = "default_queries_per_server")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub queries_per_second_per_server: i32,
+    /// Most questions a second into one tenant's zone, 50 where left out.
+    #[serde(default = "default_queries_per_zone")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub queries_per_second_per_zone: i32,
+    /// Longest time between looks while a record is awaited: the first looks come faster, and after an hour they
+    /// become rarer. kubectl dkim check asks for one at once.
     #[serde(default = "default_pending_interval")]
     #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) >= duration('1s')").message("verification.pendingInterval must be 1s or more"))]
     pub pending_interval: HumanDuration,
@@ -235,6 +267,18 @@ pub struct Verification {
 
 fn yes() -> bool {
     true
+}
+
+fn default_queries() -> i32 {
+    500
+}
+
+fn default_queries_per_server() -> i32 {
+    250
+}
+
+fn default_queries_per_zone() -> i32 {
+    50
 }
 
 fn default_pending_interval() -> HumanDuration {
@@ -253,7 +297,13 @@ impl Default for Verification {
     fn default() -> Self {
         Self {
             resolvers: Vec::new(),
+            resolver_authorities: None,
             authoritative: true,
+            root_servers: Vec::new(),
+            allow_private_networks: Vec::new(),
+            queries_per_second: default_queries(),
+            queries_per_second_per_server: default_queries_per_server(),
+            queries_per_second_per_zone: default_queries_per_zone(),
             pending_interval: default_pending_interval(),
             interval: default_interval(),
             grace: default_grace(),

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
 
 use crate::api::HumanDuration;
+use crate::lookup::{self, Resolver};
 
 /// The exit codes, for `--help`.
 const EXIT_CODES: &str = "\
@@ -72,7 +74,7 @@ pub enum Command {
     Records(RecordsArgs),
     /// Show how a domain is doing, or all domains of the namespace.
     Status(StatusArgs),
-    /// Look at DNS now: are the records there, and the right keys behind them?
+    /// Look at DNS now: are the records there, and the right keys behind them? The operator is asked to look, too.
     Check(CheckArgs),
     /// Roll a domain's key as soon as the next one is ready.
     Rotate(RotateArgs),
@@ -170,13 +172,18 @@ pub struct CheckArgs {
     /// Offline.
     #[command(flatten)]
     pub offline: OfflineArgs,
-    /// Ask this resolver instead of the system's, as IP or IP:port; may be given several times.
-    #[arg(long = "resolver", value_name = "IP[:PORT]", value_parser = resolver)]
-    pub resolvers: Vec<SocketAddr>,
+    /// Ask this resolver instead of the system's, as IP, IP:port, or tls://IP#NAME for DNS over TLS; may be given
+    /// several times.
+    #[arg(long = "resolver", value_name = "IP[:PORT]")]
+    pub resolvers: Vec<Resolver>,
     /// Ask resolvers only, not the zones' own servers: where a firewall lets no DNS out. What resolvers say may
     /// be older by a TTL.
     #[arg(long)]
     pub no_authoritative: bool,
+    /// Ask name servers in this network, too, though it is not public, such as 10.0.0.0/8; may be given several
+    /// times.
+    #[arg(long = "allow-network", value_name = "CIDR", value_parser = network)]
+    pub allow_networks: Vec<IpNet>,
     /// How to print it.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -214,10 +221,21 @@ pub struct VerifyArgs {
 
 /// Reads `IP` or `IP:port`.
 fn resolver(text: &str) -> Result<SocketAddr, String> {
-    const DNS_PORT: u16 = 53;
-    let address = text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, DNS_PORT));
-    address.or_else(|_| text.parse()).map_err(|_| {
-        format!("\"{text}\" is no address of a resolver; write an IP with or without port, such as 192.0.2.53 or [2001:db8::53]:53")
+    let fault = || {
+        format!(
+            "\"{text}\" is no address of a resolver; write an IP with or without port, such as 192.0.2.53 or [2001:db8::53]:53"
+        )
+    };
+    match text.parse::<Resolver>() {
+        Ok(Resolver { address, tls: None }) => Ok(address),
+        _ => Err(fault()),
+    }
+}
+
+/// Reads a network.
+fn network(text: &str) -> Result<IpNet, String> {
+    lookup::network(text).ok_or_else(|| {
+        format!("\"{text}\" is no network; write it with its length, such as 10.0.0.0/8 or fd00::/8")
     })
 }
 

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::args::Output;
 use super::error::{CliError, Exit};
@@ -10,11 +12,29 @@ use super::find::reference;
 use super::output;
 use super::records::{shown, state_style};
 use super::table::{BAD, GOOD, HEAD, UNSURE, paint, plain};
-use crate::api::{DkimDomain, KeyStatus};
+use crate::api::{ANNOTATION_CHECK, DkimDomain, KeyStatus};
 use crate::model::diagnosis::{ExpectedKey, KeyState, RecordState, diagnose, diagnose_key};
 use crate::model::name::{DnsName, DomainName};
 use crate::model::selector::{PerSlot, SlotId};
-use crate::model::sighting::{Observation, Question, SlotQuestion};
+use crate::model::sighting::{
+    Observation, Outcome, Question, Security, ServerAnswer, ServerRole, SlotQuestion, SlotSighting,
+};
+
+/// The merge patch that asks the operator for a look at once.
+#[must_use]
+pub fn ask_patch(now: Timestamp) -> Value {
+    json!({ "metadata": { "annotations": { ANNOTATION_CHECK: now.to_string() } } })
+}
+
+/// Whether the operator was asked, in words.
+#[must_use]
+pub fn ask_words(asked: bool) -> &'static str {
+    if asked {
+        "The operator looks again now, too."
+    } else {
+        "The operator could not be asked to look again, which takes the right to patch the DkimDomain; it looks at its own pace."
+    }
+}
 
 /// What belongs into DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +94,8 @@ impl Plan {
                 state: cname.state.as_str(),
                 diagnosis: cname.message,
                 key: CheckedKey { state: key.state.as_str(), diagnosis: key.message },
+                dnssec: dnssec(seen),
+                servers: seen.alias.iter().map(Server::of).collect(),
                 verdict: of_record(cname.state).max(of_key(key.state)),
             }
         };
@@ -105,8 +127,10 @@ pub enum Verdict {
 fn of_record(state: RecordState) -> Verdict {
     match state {
         RecordState::Verified | RecordState::Flattened => Verdict::Verified,
-        // A lame delegation proves nothing of the record, but it is for people to repair.
-        RecordState::LameDelegation => Verdict::Wrong,
+        // These prove nothing of the record, but they are for people to repair.
+        RecordState::LameDelegation | RecordState::DnssecBogus => Verdict::Wrong,
+        // Nothing is wrong, and yet not every receiver finds it.
+        RecordState::StaleNegativeCache => Verdict::Unclear,
         unclear if unclear.is_unclear() => Verdict::Unclear,
         _ => Verdict::Wrong,
     }
@@ -138,7 +162,52 @@ struct Checked {
     state: &'static str,
     diagnosis: String,
     key: CheckedKey,
+    dnssec: &'static str,
+    servers: Vec<Server>,
     verdict: Verdict,
+}
+
+/// One server, and what it said of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Server {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    address: String,
+    role: &'static str,
+    answer: String,
+}
+
+impl Server {
+    fn of(answer: &ServerAnswer) -> Self {
+        let ServerAnswer { name, address, role, outcome } = answer;
+        Self {
+            name: name.as_ref().map(ToString::to_string),
+            address: address.ip().to_string(),
+            role: match role {
+                ServerRole::Authoritative => "authoritative",
+                ServerRole::Recursive => "resolver",
+            },
+            answer: match outcome {
+                Outcome::Cname { target, ttl } => format!("CNAME {target}, TTL {ttl}"),
+                Outcome::OddCname { target, ttl } => format!("CNAME {target}, TTL {ttl}"),
+                Outcome::Txt { ttl, .. } => format!("a TXT, TTL {ttl}"),
+                Outcome::NoData { .. } => "no CNAME".to_owned(),
+                Outcome::NxDomain { .. } => "no such name (NXDOMAIN)".to_owned(),
+                Outcome::Failed(failure) => failure.to_string(),
+            },
+        }
+    }
+}
+
+/// What the resolvers say of DNSSEC: the worst of it.
+fn dnssec(seen: &SlotSighting) -> &'static str {
+    let any = |security| seen.validation.iter().any(|v| v.security == security);
+    match () {
+        () if any(Security::Bogus) => "Bogus",
+        () if any(Security::Unproven) => "Unproven",
+        () if any(Security::Secure) => "Secure",
+        () => "NotAsked",
+    }
 }
 
 /// The key behind a record.
@@ -179,7 +248,8 @@ fn in_words(report: &Report) -> String {
         Verdict::Wrong => (BAD, "something must be changed"),
     };
     let mut text = format!("{}: {}\n", paint(HEAD, &report.domain), paint(style, verdict));
-    for Checked { name, type_, value, state, diagnosis, key, .. } in &report.records {
+    for Checked { name, type_, value, state, diagnosis, key, dnssec, servers, verdict: _ } in &report.records
+    {
         let key_style = match key.state {
             "Verified" | "NotDue" => GOOD,
             "Unclear" => UNSURE,
@@ -189,6 +259,20 @@ fn in_words(report: &Report) -> String {
         let _ = writeln!(text, "\n{} {type_} {}", plain(name), plain(value));
         let _ = writeln!(text, "  record  {}: {}", paint(state_style(state), state), plain(diagnosis));
         let _ = writeln!(text, "  key     {}: {}", paint(key_style, key.state), plain(&key.diagnosis));
+        let dnssec_style = match *dnssec {
+            "Secure" => GOOD,
+            "Bogus" => BAD,
+            _ => UNSURE,
+        };
+        if *dnssec != "NotAsked" {
+            let _ = writeln!(text, "  dnssec  {}", paint(dnssec_style, dnssec));
+        }
+        for Server { name, address, role, answer } in servers {
+            let who = name
+                .as_ref()
+                .map_or_else(|| format!("{role} {address}"), |name| format!("{name} ({address})"));
+            let _ = writeln!(text, "  asked   {}: {}", plain(&who), plain(answer));
+        }
     }
     text
 }

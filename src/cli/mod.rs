@@ -28,7 +28,7 @@ use error::{CliError, Exit};
 use find::Scope;
 use status::Summary;
 
-use crate::lookup::{Looker, LookupConfig};
+use crate::lookup::{Looker, LookupConfig, Reach};
 
 /// Runs the command line of this process.
 #[must_use]
@@ -113,20 +113,32 @@ async fn status(place: &ClusterArgs, args: &StatusArgs) -> Result<Exit, CliError
 }
 
 async fn check(place: &ClusterArgs, args: &CheckArgs) -> Result<Exit, CliError> {
-    let CheckArgs { domain, offline, resolvers, no_authoritative, output } = args;
-    let plan = match &offline.initial_domain {
-        Some(initial) => check::Plan::without_cluster(records::question(
-            &domain.domain,
-            initial,
-            offline,
-            place.namespace.as_deref(),
-        )?),
-        None => check::Plan::of(&Cluster::connect(place).await?.find(&domain.domain).await?)?,
+    let CheckArgs { domain, offline, resolvers, no_authoritative, allow_networks, output } = args;
+    let (plan, note) = match &offline.initial_domain {
+        Some(initial) => {
+            let question = records::question(&domain.domain, initial, offline, place.namespace.as_deref())?;
+            (check::Plan::without_cluster(question), None)
+        }
+        None => {
+            let cluster = Cluster::connect(place).await?;
+            let object = cluster.find(&domain.domain).await?;
+            let plan = check::Plan::of(&object)?;
+            let asked = cluster.change(&object, &check::ask_patch(Timestamp::now())).await;
+            (plan, Some(check::ask_words(asked.is_ok())))
+        }
     };
-    let config = LookupConfig { resolvers: resolvers.clone(), authoritative: !no_authoritative };
-    let observation = Looker::new(config).look(&plan.question, Timestamp::now()).await;
+    let config = LookupConfig {
+        resolvers: resolvers.clone(),
+        authoritative: !no_authoritative,
+        reach: Reach::allowing(allow_networks.iter().copied()),
+        ..LookupConfig::default()
+    };
+    let observation = Looker::new(config).look(&plan.question, Timestamp::now(), true).await;
     let report = plan.compare(&observation);
     output::print(&check::render(&report, *output)?)?;
+    if let Some(note) = note {
+        output::note(note);
+    }
     Ok(report.exit())
 }
 

@@ -122,6 +122,11 @@ impl Context {
         Eye::all(object).for_each(|eye| self.lookout.wake(&eye));
     }
 
+    /// Looks again soon, once for each request.
+    pub fn look_when_asked(&self, object: &ObjectRef<Guarded>, request: &str) {
+        Eye::all(object).for_each(|eye| self.lookout.asked(&eye, request));
+    }
+
     /// Looks no more.
     pub fn look_no_more(&self, object: &ObjectRef<Guarded>) {
         Eye::all(object).for_each(|eye| self.lookout.forget(&eye));

@@ -27,7 +27,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::{DkimDomain, Reason};
+use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason};
 use crate::model::lanes::PerLane;
 use crate::model::rotation;
 use crate::model::{publication, status};
@@ -133,6 +133,9 @@ async fn reconcile_domain(
     // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
     let published = record_set.spec.placements().any(|place| !place.records.is_empty());
     let seen = if published { Seen::watch(ctx, key, &order, &stored.vault) } else { Seen::default() };
+    if let Some(request) = domain.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CHECK)) {
+        ctx.look_when_asked(key, request);
+    }
     let observed = observe::lanes(&order, &stored, &seen);
     let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;

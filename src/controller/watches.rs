@@ -1,6 +1,7 @@
 //! The watches that feed the reconciles, and the controllers over them.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use kube::{Client, ResourceExt};
 
 use super::context::{Clock, Context, ControllerOptions, Stores};
 use super::error::Error;
+use super::eyes::Eye;
 use super::{Guarded, on_error, parse_owner, provider, reconcile, release};
 use crate::api::{ANNOTATION_OWNER, DkimProvider, DkimRecordSet, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::lookup::Lookout;
@@ -30,7 +32,7 @@ pub async fn run(
     ready: tokio::sync::watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), Error> {
-    let (lookout, looked) = Lookout::new(crate::lookup::LookoutConfig::default());
+    let (lookout, looked) = Lookout::fair(crate::lookup::LookoutConfig::default(), namespace_of);
     let stop = stop.shared();
     let (record_sets, record_writer) = reflector::store();
     let (namespaces, namespace_writer) = reflector::store();
@@ -145,6 +147,13 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// Namespaces take turns in looking at DNS.
+fn namespace_of(eye: &Eye) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    eye.object.namespace.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Namespaces are kept for name, uid and labels alone.

@@ -5,24 +5,77 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hickory_proto::rr::{Name, RecordType};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
+use tokio_rustls::TlsConnector;
 
+use super::reply::Reply;
 use crate::model::name::DnsName;
-use crate::model::sighting::{Failure, Outcome};
+use crate::model::sighting::Failure;
 
 /// What is offered to servers as the largest UDP answer: fits unfragmented everywhere (DNS flag day 2020).
 const PAYLOAD: u16 = 1232;
+/// The longest answer that is read over TCP, in bytes: far more than any key or delegation needs.
+const MAX_ANSWER: u16 = 16_384;
 
-/// What a server said, beyond what a single [`Outcome`] tells.
-#[derive(Debug, Clone)]
-pub struct Reply {
-    /// The whole message.
-    pub message: Message,
+/// A question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    name: Name,
+    kind: RecordType,
+    recursion: bool,
+    unchecked: bool,
 }
 
-/// Asks, at most `attempts` times, each bounded by `timeout`.
+impl Ask {
+    /// To one of the zone's own servers.
+    ///
+    /// # Errors
+    /// [`Failure::Malformed`] where the name has no form on the wire.
+    pub fn own(name: &DnsName, kind: RecordType) -> Result<Self, Failure> {
+        let name = Name::from_ascii(name.absolute()).map_err(|_| Failure::Malformed)?;
+        Ok(Self { name, kind, recursion: false, unchecked: false })
+    }
+
+    /// To a resolver.
+    ///
+    /// # Errors
+    /// As [`Ask::own`].
+    pub fn resolver(name: &DnsName, kind: RecordType) -> Result<Self, Failure> {
+        Ok(Self { recursion: true, ..Self::own(name, kind)? })
+    }
+
+    /// To a resolver, for the servers of the root.
+    #[must_use]
+    pub fn root_servers() -> Self {
+        Self { name: Name::root(), kind: RecordType::NS, recursion: true, unchecked: false }
+    }
+
+    /// The same with DNSSEC validation left out: the CD bit.
+    #[must_use]
+    pub fn without_validation(&self) -> Self {
+        Self { unchecked: true, ..self.clone() }
+    }
+
+    fn message(&self, edns: bool) -> Message {
+        let mut query = Message::new(random_id(), MessageType::Query, OpCode::Query);
+        query.metadata.recursion_desired = self.recursion;
+        query.metadata.checking_disabled = self.unchecked;
+        // Asks a resolver to tell whether it has validated (RFC 6840 §5.7).
+        query.metadata.authentic_data = self.recursion;
+        query.add_query(Query::query(self.name.clone(), self.kind));
+        if edns {
+            let mut options = Edns::new();
+            options.set_max_payload(PAYLOAD);
+            query.set_edns(options);
+        }
+        query
+    }
+}
+
+/// Asks, at most `attempts` times, each bounded by `timeout`; without limits to how many questions are asked.
 ///
 /// # Errors
 /// [`Failure`] where nothing came that can be understood.
@@ -34,11 +87,11 @@ pub async fn ask(
     timeout: Duration,
     attempts: u32,
 ) -> Result<Reply, Failure> {
-    let owner = Name::from_ascii(name.absolute()).map_err(|_| Failure::Malformed)?;
+    let question = Ask { recursion, ..Ask::own(name, kind)? };
     let mut last = Failure::Timeout;
     for _ in 0..attempts.max(1) {
-        match tokio::time::timeout(timeout, once(server, &owner, kind, recursion)).await {
-            Ok(Ok(message)) => return Ok(Reply { message }),
+        match tokio::time::timeout(timeout, ask_once(server, &question)).await {
+            Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(failure)) => last = failure,
             Err(_) => last = Failure::Timeout,
         }
@@ -49,24 +102,25 @@ pub async fn ask(
     Err(last)
 }
 
-async fn once(
-    server: SocketAddr,
-    owner: &Name,
-    kind: RecordType,
-    recursion: bool,
-) -> Result<Message, Failure> {
-    let mut query = Message::new(random_id(), MessageType::Query, OpCode::Query);
-    query.metadata.recursion_desired = recursion;
-    query.add_query(Query::query(owner.clone(), kind));
-    let mut edns = Edns::new();
-    edns.set_max_payload(PAYLOAD);
-    query.set_edns(edns);
-    let bytes = query.to_vec().map_err(|_| Failure::Malformed)?;
-    let answer = over_udp(server, &bytes, &query).await?;
-    if !answer.metadata.truncation {
-        return Ok(answer);
+/// Asks once. What comes late never comes: the caller bounds the time.
+///
+/// # Errors
+/// [`Failure`] where nothing came that can be understood.
+pub async fn ask_once(server: SocketAddr, ask: &Ask) -> Result<Reply, Failure> {
+    let answer = exchange(server, &ask.message(true)).await?;
+    // Servers from before EDNS (RFC 6891 §7) understand the question without.
+    match answer.metadata.response_code {
+        ResponseCode::FormErr | ResponseCode::NotImp => {
+            exchange(server, &ask.message(false)).await.map(Reply::new)
+        }
+        _ => Ok(Reply::new(answer)),
     }
-    over_tcp(server, &bytes, &query).await
+}
+
+async fn exchange(server: SocketAddr, query: &Message) -> Result<Message, Failure> {
+    let bytes = query.to_vec().map_err(|_| Failure::Malformed)?;
+    let answer = over_udp(server, &bytes, query).await?;
+    if answer.metadata.truncation { over_tcp(server, &bytes, query).await } else { Ok(answer) }
 }
 
 /// An id nobody can guess: with the random port it keeps forged answers out (RFC 5452).
@@ -98,10 +152,38 @@ async fn over_udp(server: SocketAddr, bytes: &[u8], query: &Message) -> Result<M
 }
 
 async fn over_tcp(server: SocketAddr, bytes: &[u8], query: &Message) -> Result<Message, Failure> {
-    let mut stream = TcpStream::connect(server).await.map_err(unreachable)?;
+    over_stream(TcpStream::connect(server).await.map_err(unreachable)?, bytes, query).await
+}
+
+/// Asks a resolver over TLS (RFC 7858), in a connection of its own.
+///
+/// # Errors
+/// [`Failure`]; [`Failure::Unreachable`] also where the certificate is not that of `name`, or nobody vouches for it.
+pub async fn ask_over_tls(
+    tls: &TlsConnector,
+    server: SocketAddr,
+    name: &ServerName<'static>,
+    ask: &Ask,
+) -> Result<Reply, Failure> {
+    let query = ask.message(true);
+    let bytes = query.to_vec().map_err(|_| Failure::Malformed)?;
+    let stream = TcpStream::connect(server).await.map_err(unreachable)?;
+    let stream = tls.connect(name.clone(), stream).await.map_err(unreachable)?;
+    over_stream(stream, &bytes, &query).await.map(Reply::new)
+}
+
+async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    bytes: &[u8],
+    query: &Message,
+) -> Result<Message, Failure> {
     let length = u16::try_from(bytes.len()).map_err(|_| Failure::Malformed)?;
     stream.write_all(&[&length.to_be_bytes(), bytes].concat()).await.map_err(unreachable)?;
+    stream.flush().await.map_err(unreachable)?;
     let length = stream.read_u16().await.map_err(unreachable)?;
+    if length > MAX_ANSWER {
+        return Err(Failure::Malformed);
+    }
     let mut answer = vec![0u8; usize::from(length)];
     stream.read_exact(&mut answer).await.map_err(unreachable)?;
     let message = Message::from_vec(&answer).map_err(|_| Failure::Malformed)?;
@@ -109,103 +191,10 @@ async fn over_tcp(server: SocketAddr, bytes: &[u8], query: &Message) -> Result<M
 }
 
 fn answers(message: &Message, query: &Message) -> bool {
+    let asked = message.queries == query.queries;
+    // A server that cannot read the question need not repeat it (RFC 1035 §4.1.1, RCODE 1).
+    let unread = message.queries.is_empty() && message.metadata.response_code == ResponseCode::FormErr;
     message.metadata.id == query.metadata.id
         && message.metadata.message_type == MessageType::Response
-        && message.queries == query.queries
-}
-
-impl Reply {
-    /// The outcome for a question. `authoritative` demands the AA bit.
-    #[must_use]
-    pub fn outcome(&self, name: &DnsName, kind: RecordType, authoritative: bool) -> Outcome {
-        let message = &self.message;
-        match message.metadata.response_code {
-            ResponseCode::NoError | ResponseCode::NXDomain => {}
-            ResponseCode::ServFail => return Outcome::Failed(Failure::ServFail),
-            ResponseCode::Refused => return Outcome::Failed(Failure::Refused),
-            ResponseCode::FormErr => return Outcome::Failed(Failure::Malformed),
-            _ => return Outcome::Failed(Failure::OtherError),
-        }
-        if authoritative && !message.metadata.authoritative {
-            return Outcome::Failed(Failure::Lame);
-        }
-        if let Some(found) = self.positive(name, kind) {
-            return found;
-        }
-        let negative_ttl = self.negative_ttl().unwrap_or(0);
-        match message.metadata.response_code {
-            ResponseCode::NXDomain => Outcome::NxDomain { negative_ttl },
-            _ => Outcome::NoData { negative_ttl },
-        }
-    }
-
-    fn positive(&self, name: &DnsName, kind: RecordType) -> Option<Outcome> {
-        let mut texts = Vec::new();
-        let mut lowest = u32::MAX;
-        for record in &self.message.answers {
-            match &record.data {
-                RData::CNAME(target) if kind == RecordType::CNAME && owner(record).as_ref() == Some(name) => {
-                    let target = DnsName::new(target.0.to_ascii());
-                    return Some(match target {
-                        Ok(target) => Outcome::Cname { target, ttl: record.ttl },
-                        Err(_) => Outcome::Failed(Failure::Malformed),
-                    });
-                }
-                RData::TXT(txt) if kind == RecordType::TXT => {
-                    let joined: Vec<u8> = txt.txt_data.iter().flat_map(|part| part.iter().copied()).collect();
-                    texts.push(String::from_utf8_lossy(&joined).into_owned());
-                    lowest = lowest.min(record.ttl);
-                }
-                _ => {}
-            }
-        }
-        (!texts.is_empty()).then_some(Outcome::Txt { texts, ttl: lowest })
-    }
-
-    /// How long a negative answer may be remembered (RFC 2308 §5): the lesser of the SOA's TTL and its minimum.
-    #[must_use]
-    pub fn negative_ttl(&self) -> Option<u32> {
-        let records = self.message.answers.iter().chain(&self.message.authorities);
-        records.into_iter().find_map(|record| match &record.data {
-            RData::SOA(soa) => Some(soa.minimum.min(record.ttl)),
-            _ => None,
-        })
-    }
-
-    /// The owner of the SOA in the answer: the zone the name is in.
-    #[must_use]
-    pub fn zone(&self) -> Option<DnsName> {
-        let records = self.message.answers.iter().chain(&self.message.authorities);
-        let soa = records.into_iter().find(|r| r.record_type() == RecordType::SOA)?;
-        owner(soa)
-    }
-
-    /// The NS names at or above `name`, with the zone they serve, from answer and authority.
-    #[must_use]
-    pub fn name_servers(&self) -> Vec<(DnsName, DnsName)> {
-        let records = self.message.answers.iter().chain(&self.message.authorities);
-        records
-            .filter(|record| record.dns_class == DNSClass::IN)
-            .filter_map(|record| match &record.data {
-                RData::NS(server) => Some((owner(record)?, DnsName::new(server.0.to_ascii()).ok()?)),
-                _ => None,
-            })
-            .collect()
-    }
-
-    /// The addresses in the answer.
-    #[must_use]
-    pub fn addresses(&self) -> Vec<std::net::IpAddr> {
-        let both = self.message.answers.iter();
-        both.filter_map(|record| match &record.data {
-            RData::A(address) => Some(address.0.into()),
-            RData::AAAA(address) => Some(address.0.into()),
-            _ => None,
-        })
-        .collect()
-    }
-}
-
-fn owner(record: &Record) -> Option<DnsName> {
-    DnsName::new(record.name.to_ascii()).ok()
+        && (asked || unread)
 }

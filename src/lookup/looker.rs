@@ -1,256 +1,381 @@
-//! A look: the zones' own servers first, resolvers only for what those have, or where those cannot be heard.
+//! A look: the zones' own servers first, resolvers only for what all of those have, or where those cannot be heard.
 //!
 //! Asking a shared resolver for a name that is not there plants the very negative answer that later makes receivers
 //! fail, so the tenant's names are put to a resolver only after the zone's own servers have them.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future::join_all;
 use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
-use super::exchange::{self, Reply};
-use crate::api::Verification;
+use super::config::LookupConfig;
+use super::exchange::Ask;
+use super::reply::Reply;
+use super::walker::{Details, Enclosing, NameServer, Walker};
+use super::wire::{Trip, Wire, by_resolver};
 use crate::model::name::DnsName;
-use crate::model::selector::{PerSlot, SlotId};
+use crate::model::selector::PerSlot;
 use crate::model::sighting::{
-    Failure, Observation, Outcome, Question, ServerAnswer, ServerRole, SlotQuestion, SlotSighting,
+    Chain, ChainEnd, Failure, Observation, Outcome, Question, ServerAnswer, ServerRole, SlotQuestion,
+    SlotSighting, Validation,
 };
 
-/// Most servers asked of one zone: bounds what a hostile delegation can make us do (NXNSAttack).
-const MAX_SERVERS: usize = 8;
-/// Most zones remembered.
-const MAX_ZONES: usize = 10_000;
-/// How long a delegation is remembered.
-const REMEMBER: Duration = Duration::from_secs(60);
-/// Bound on one try of one question.
-const TIMEOUT: Duration = Duration::from_millis(1500);
-/// Tries of one question.
-const ATTEMPTS: u32 = 2;
-
-/// How a looker looks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct LookupConfig {
-    /// Recursive resolvers; those of the system where empty.
-    pub resolvers: Vec<SocketAddr>,
-    /// Whether to ask the zones' own servers.
-    pub authoritative: bool,
-}
-
-impl LookupConfig {
-    /// From a provider's settings. A resolver that cannot be read is left out.
-    #[must_use]
-    pub fn of(verification: &Verification) -> Self {
-        let parse = |text: &String| {
-            text.parse::<SocketAddr>().ok().or_else(|| Some(SocketAddr::new(text.parse().ok()?, 53)))
-        };
-        Self {
-            resolvers: verification.resolvers.iter().filter_map(parse).collect(),
-            authoritative: verification.authoritative,
-        }
-    }
-}
-
-/// A zone's own servers.
-#[derive(Debug, Clone, Default)]
-struct Zone {
-    servers: Vec<(DnsName, SocketAddr)>,
-    negative_ttl: Option<u32>,
-}
+/// Most CNAMEs that are followed: resolvers give up after 8 to 16.
+const MAX_CHAIN: usize = 8;
+/// Most servers of the zone above that are asked for a domain that is not there.
+const MAX_ABOVE: usize = 2;
 
 /// Looks at DNS.
 #[derive(Debug)]
 pub struct Looker {
-    resolvers: Vec<SocketAddr>,
     authoritative: bool,
-    zones: Mutex<HashMap<DnsName, (Instant, Arc<Zone>)>>,
+    wire: Arc<Wire>,
+    walker: Walker,
+}
+
+/// Where a name is looked for.
+#[derive(Debug, Default)]
+struct Place {
+    /// The servers to ask.
+    servers: Vec<NameServer>,
+    /// The tenant's zone whose load is limited; none for the provider's own.
+    limited: Option<DnsName>,
+    zone: Option<DnsName>,
+    negative_ttl: Option<u32>,
+    /// Why the way there ended above.
+    broken: Vec<ServerAnswer>,
+    /// Answers that the domain itself is not there.
+    domain_absent: Vec<ServerAnswer>,
 }
 
 impl Looker {
     /// A looker with these settings.
     #[must_use]
     pub fn new(config: LookupConfig) -> Self {
-        let resolvers = if config.resolvers.is_empty() { system_resolvers() } else { config.resolvers };
-        Self { resolvers, authoritative: config.authoritative, zones: Mutex::default() }
+        let authoritative = config.authoritative;
+        let wire = Arc::new(Wire::new(config));
+        Self { authoritative, walker: Walker::new(wire.clone()), wire }
     }
 
-    /// Looks once. Never fails: what could not be heard is in the answers.
-    pub async fn look(&self, question: &Question, at: Timestamp) -> Observation {
-        let tenant = DnsName::from(&question.domain);
-        let target = &question.slots[SlotId::One].target;
-        let above = target.parent().unwrap_or_else(|| target.clone());
-        let (own, ours) = tokio::join!(self.zone(&tenant), self.zone(&above));
+    /// How many questions it has sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.wire.sent()
+    }
+
+    /// Looks once. Never fails: what could not be heard is in the answers. `urgent` goes ahead of what is not.
+    pub async fn look(&self, question: &Question, at: Timestamp, urgent: bool) -> Observation {
+        let ration = Trip::ration();
+        let trip = Trip::new(&ration, urgent);
+        let domain = DnsName::from(&question.domain);
         let [one, two] = &question.slots.0;
-        let (one, two) =
-            tokio::join!(self.slot(one, &tenant, &own, &ours), self.slot(two, &tenant, &own, &ours));
+        let (one, two) = tokio::join!(self.slot(one, &domain, &trip), self.slot(two, &domain, &trip));
         Observation { at, slots: PerSlot([one, two]) }
     }
 
-    async fn slot(&self, wanted: &SlotQuestion, tenant: &DnsName, own: &Zone, ours: &Zone) -> SlotSighting {
-        let (alias, target_txt) = tokio::join!(
-            self.put(own, &wanted.alias, RecordType::CNAME),
-            self.put(ours, &wanted.target, RecordType::TXT)
-        );
-        let mut sighting =
-            SlotSighting { alias, target_txt, negative_ttl: own.negative_ttl, ..SlotSighting::default() };
-        let there = sighting.alias.iter().any(|a| matches!(a.outcome, Outcome::Cname { .. }));
-        let silent = sighting.alias.iter().all(|a| matches!(a.outcome, Outcome::Failed(_)));
-        if there || silent {
-            return sighting;
+    async fn slot(&self, wanted: &SlotQuestion, domain: &DnsName, trip: &Trip<'_>) -> SlotSighting {
+        if !self.authoritative {
+            return self.by_resolvers(wanted, trip).await;
         }
-        sighting.alias_txt = self.put(own, &wanted.alias, RecordType::TXT).await;
-        if let Ok(doubled) = DnsName::new(format!("{}.{tenant}", wanted.alias)) {
-            sighting.doubled = self.put(own, &doubled, RecordType::CNAME).await;
+        // Both ways at once, so that what is seen of both slots' keys is of one moment.
+        let ((own, alias, alias_txt), target_txt) =
+            tokio::join!(self.tenant_side(wanted, domain, trip), self.provider_side(wanted, trip));
+        let mut seen = SlotSighting {
+            alias,
+            alias_txt,
+            target_txt,
+            zone: own.zone.clone(),
+            negative_ttl: own.negative_ttl,
+            domain_absent: own.domain_absent.clone(),
+            ..SlotSighting::default()
+        };
+        let right = |a: &&ServerAnswer| matches!(&a.outcome, Outcome::Cname { target, .. } if *target == wanted.target);
+        let there = |a: &&ServerAnswer| matches!(&a.outcome, Outcome::Txt { .. });
+        let (alias, target) = (heard(&seen.alias), heard(&seen.target_txt));
+        let linked = !alias.is_empty() && alias.iter().all(right);
+        let published = !target.is_empty() && target.iter().all(there);
+        let (silent, good) = (alias.is_empty(), alias.iter().any(right));
+        let unheard = target.is_empty();
+        if silent || (linked && published) {
+            self.through_alias(wanted, &mut seen, trip).await;
         }
-        sighting
+        if unheard || (published && (!linked || has_bogus(&seen.alias))) {
+            self.at_target_by_resolvers(wanted, &mut seen, trip).await;
+        }
+        if !silent && !good {
+            self.probe(wanted, &own, &mut seen, trip).await;
+        }
+        seen
     }
 
-    /// Puts a question to a zone's own servers; to the resolvers where none of those can be heard.
-    async fn put(&self, zone: &Zone, name: &DnsName, kind: RecordType) -> Vec<ServerAnswer> {
-        let asked = zone.servers.iter().map(|(server, address)| async move {
-            let reply = exchange::ask(*address, name, kind, false, TIMEOUT, ATTEMPTS).await;
+    /// The servers of the zone that holds the tenant's record.
+    async fn tenant(&self, alias: &DnsName, domain: &DnsName, trip: &Trip<'_>) -> Place {
+        let above = alias.parent().unwrap_or_else(|| alias.clone());
+        let Enclosing { zone, absent, broken } = self.walker.enclosing(&above, trip).await;
+        let domain_absent = match absent {
+            Some((name, answers)) if domain.is_in(&name) => answers,
+            _ => Vec::new(),
+        };
+        if !domain_absent.is_empty() && zone.limited().is_none() {
+            // A top-level domain need not hear the question from each of its servers.
+            let servers =
+                zone.servers.iter().filter(|s| domain_absent.iter().any(|a| a.address == s.address));
+            return Place {
+                servers: servers.take(MAX_ABOVE).cloned().collect(),
+                limited: zone.limited().cloned(),
+                zone: zone.apex.clone(),
+                negative_ttl: None,
+                broken: Vec::new(),
+                domain_absent,
+            };
+        }
+        if !broken.is_empty() {
+            return Place { zone: zone.apex.clone(), broken, ..Place::default() };
+        }
+        if zone.apex.is_none() {
+            return Place::default();
+        }
+        let Details { servers, negative_ttl } = self.walker.details(&zone, trip).await;
+        let limited = zone.limited().cloned();
+        Place { servers, limited, zone: zone.apex.clone(), negative_ttl, broken, domain_absent }
+    }
+
+    /// The servers of the zone that holds our record.
+    async fn provider(&self, target: &DnsName, trip: &Trip<'_>) -> Place {
+        let above = target.parent().unwrap_or_else(|| target.clone());
+        let Enclosing { zone, absent: _, broken } = self.walker.enclosing(&above, trip).await;
+        let mut servers =
+            if zone.apex.is_some() && broken.is_empty() { zone.servers.clone() } else { Vec::new() };
+        if zone.limited().is_none() {
+            servers.truncate(MAX_ABOVE);
+        }
+        Place { servers, zone: zone.apex.clone(), broken, ..Place::default() }
+    }
+
+    /// What each of the zone's own servers has at the alias: asked for the TXT, as receivers ask, a server shows the
+    /// CNAME where there is one. Only where it has a TXT it is asked for a CNAME beside it.
+    async fn tenant_side(
+        &self,
+        wanted: &SlotQuestion,
+        domain: &DnsName,
+        trip: &Trip<'_>,
+    ) -> (Place, Vec<ServerAnswer>, Vec<ServerAnswer>) {
+        let alias = &wanted.alias;
+        let own = self.tenant(alias, domain, trip).await;
+        let (mut cnames, mut texts) = (own.broken.clone(), Vec::new());
+        let place = &own;
+        let asked = own.servers.iter().map(|server| async move {
+            let reply = match self.put(place, server, alias, RecordType::TXT, trip).await {
+                Ok(reply) => reply,
+                Err(failure) => return (answer(server, Outcome::Failed(failure)), None),
+            };
+            let (mut cname, txt) = (reply.cname(alias, true), reply.txt(alias, true));
+            let shown = matches!(cname, Outcome::Cname { .. } | Outcome::OddCname { .. });
+            if matches!(txt, Outcome::Txt { .. }) && !shown {
+                cname = match self.put(place, server, alias, RecordType::CNAME, trip).await {
+                    Ok(reply) => reply.cname(alias, true),
+                    Err(failure) => Outcome::Failed(failure),
+                };
+            }
+            (answer(server, cname), Some(answer(server, txt)))
+        });
+        for (cname, txt) in join_all(asked).await {
+            cnames.push(cname);
+            texts.extend(txt.filter(|a| matches!(a.outcome, Outcome::Txt { .. })));
+        }
+        (own, cnames, texts)
+    }
+
+    /// What each of the provider's own servers has at the target.
+    async fn provider_side(&self, wanted: &SlotQuestion, trip: &Trip<'_>) -> Vec<ServerAnswer> {
+        let ours = self.provider(&wanted.target, trip).await;
+        let place = &ours;
+        let asked = ours.servers.iter().map(|server| async move {
+            let reply = self.put(place, server, &wanted.target, RecordType::TXT, trip).await;
             let outcome = match reply {
-                Ok(reply) => self.settle(&reply, name, kind).await,
+                Ok(reply) => reply.txt(&wanted.target, true),
                 Err(failure) => Outcome::Failed(failure),
             };
-            ServerAnswer {
-                name: Some(server.clone()),
-                address: *address,
-                role: ServerRole::Authoritative,
-                outcome,
-            }
+            answer(server, outcome)
         });
-        let mut answers = join_all(asked).await;
-        let heard = |a: &ServerAnswer| !matches!(a.outcome, Outcome::Failed(_));
-        if !answers.iter().any(heard) {
-            answers.extend(self.recursive(name, kind).await);
-        }
-        answers
+        let mut texts = join_all(asked).await;
+        texts.extend(ours.broken.iter().cloned());
+        texts
     }
 
-    /// An answer, or where it is a referral to a zone cut below, the first answer from there.
-    async fn settle(&self, reply: &Reply, name: &DnsName, kind: RecordType) -> Outcome {
-        let outcome = reply.outcome(name, kind, true);
-        if outcome != Outcome::Failed(Failure::Lame) {
-            return outcome;
+    async fn put(
+        &self,
+        place: &Place,
+        server: &NameServer,
+        name: &DnsName,
+        kind: RecordType,
+        trip: &Trip<'_>,
+    ) -> Result<Reply, Failure> {
+        if !server.allowed {
+            return Err(Failure::PrivateAddress);
         }
-        let below = reply.name_servers();
-        if !below.iter().any(|(zone, _)| name.is_in(zone)) {
-            return outcome;
+        self.wire.ask(trip, server.address, place.limited.as_ref(), &Ask::own(name, kind)?).await
+    }
+
+    /// Resolvers alone: for networks that let nothing else out. What they say may be older by a TTL.
+    async fn by_resolvers(&self, wanted: &SlotQuestion, trip: &Trip<'_>) -> SlotSighting {
+        let mut seen = SlotSighting::default();
+        self.through_alias(wanted, &mut seen, trip).await;
+        let linked = |a: &ServerAnswer| matches!(&a.outcome, Outcome::Cname { target, .. } if *target == wanted.target);
+        if seen.alias.is_empty() || !seen.alias.iter().all(linked) {
+            self.at_target_by_resolvers(wanted, &mut seen, trip).await;
         }
-        for (_, server) in below.iter().take(MAX_SERVERS) {
-            for address in self.addresses(server).await {
-                if let Ok(reply) = exchange::ask(address, name, kind, false, TIMEOUT, 1).await {
-                    let found = reply.outcome(name, kind, true);
-                    if !matches!(found, Outcome::Failed(_)) {
-                        return found;
-                    }
+        seen
+    }
+
+    /// Asks the resolvers for the TXT behind the alias, as receivers do.
+    async fn through_alias(&self, wanted: &SlotQuestion, seen: &mut SlotSighting, trip: &Trip<'_>) {
+        let asked = self.wire.resolvers().iter().map(|resolver| async move {
+            (resolver.address, self.wire.as_receiver(trip, resolver, &wanted.alias).await)
+        });
+        for (resolver, (reply, security)) in join_all(asked).await {
+            seen.validation.push(Validation { resolver, security });
+            let reply = match reply {
+                Ok(reply) => reply,
+                Err(failure) => {
+                    seen.alias.push(by_resolver(resolver, Outcome::Failed(failure)));
+                    continue;
+                }
+            };
+            let cname = reply.cname(&wanted.alias, false);
+            let txt = reply.txt(&wanted.alias, false);
+            if matches!(&cname, Outcome::Cname { target, .. } if *target == wanted.target) {
+                seen.target_txt.push(by_resolver(resolver, reply.txt(&wanted.target, false)));
+            }
+            seen.alias.push(by_resolver(resolver, cname));
+            if matches!(txt, Outcome::Txt { .. }) {
+                seen.alias_txt.push(by_resolver(resolver, txt));
+            }
+        }
+    }
+
+    async fn at_target_by_resolvers(&self, wanted: &SlotQuestion, seen: &mut SlotSighting, trip: &Trip<'_>) {
+        let asked = self.wire.resolvers().iter().map(|resolver| async move {
+            (resolver.address, self.wire.as_receiver(trip, resolver, &wanted.target).await)
+        });
+        for (resolver, (reply, security)) in join_all(asked).await {
+            seen.validation.push(Validation { resolver, security });
+            let outcome = match reply {
+                Ok(reply) => reply.txt(&wanted.target, false),
+                Err(failure) => Outcome::Failed(failure),
+            };
+            seen.target_txt.push(by_resolver(resolver, outcome));
+        }
+    }
+
+    /// Looks for the usual mistakes, at one server that was heard.
+    async fn probe(&self, wanted: &SlotQuestion, own: &Place, seen: &mut SlotSighting, trip: &Trip<'_>) {
+        let was_heard = |server: &&NameServer| {
+            heard(&seen.alias).iter().any(|a| a.address == server.address && a.name == server.name)
+        };
+        let Some(server) = own.servers.iter().find(was_heard) else { return };
+        let at = async |name: Result<DnsName, _>| -> Vec<ServerAnswer> {
+            let Ok(name): Result<DnsName, crate::model::name::NameError> = name else { return Vec::new() };
+            let outcome = match self.put(own, server, &name, RecordType::TXT, trip).await {
+                Ok(reply) => match reply.cname(&name, true) {
+                    cname @ (Outcome::Cname { .. } | Outcome::OddCname { .. }) => cname,
+                    _ => reply.txt(&name, true),
+                },
+                Err(failure) => Outcome::Failed(failure),
+            };
+            vec![answer(server, outcome)]
+        };
+        let target = seen.alias.iter().find_map(|a| match &a.outcome {
+            Outcome::Cname { target, .. } => Some(Some(target.clone())),
+            Outcome::OddCname { .. } => Some(None),
+            _ => None,
+        });
+        if target.is_some() || !seen.alias_txt.is_empty() {
+            let nobody = wanted.alias.parent().map(|above| DnsName::new(format!("{}.{above}", unlikely())));
+            if let Some(nobody) = nobody {
+                seen.beside = at(nobody).await;
+            }
+        }
+        match target {
+            Some(Some(target)) => seen.chain = self.follow(wanted, target, trip).await,
+            Some(None) => {}
+            None if seen.alias_txt.is_empty() && seen.domain_absent.is_empty() => {
+                let zone = own.zone.clone().unwrap_or_else(|| wanted.alias.clone());
+                let bare = wanted.alias.as_str().replacen("._domainkey.", ".domainkey.", 1);
+                let doubled = DnsName::new(format!("{}.{zone}", wanted.alias));
+                (seen.doubled, seen.without_underscore) = tokio::join!(at(doubled), at(DnsName::new(bare)));
+            }
+            None => {}
+        }
+    }
+
+    /// Follows the CNAMEs behind a wrong target, one server each.
+    async fn follow(&self, wanted: &SlotQuestion, first: DnsName, trip: &Trip<'_>) -> Chain {
+        let mut met = BTreeSet::from([wanted.alias.clone()]);
+        let mut chain = Chain::default();
+        let mut at = first;
+        loop {
+            if at == wanted.target {
+                chain.end = ChainEnd::Right;
+                return chain;
+            }
+            if !met.insert(at.clone()) {
+                chain.end = ChainEnd::Loop;
+                return chain;
+            }
+            if chain.hops.len() >= MAX_CHAIN {
+                chain.end = ChainEnd::TooLong;
+                return chain;
+            }
+            match self.next(&at, trip).await {
+                Outcome::Cname { target, .. } => {
+                    chain.hops.push(target.clone());
+                    at = target;
+                }
+                Outcome::Failed(_) => return chain,
+                _ => {
+                    chain.end = ChainEnd::Ends;
+                    return chain;
                 }
             }
         }
-        outcome
     }
 
-    async fn recursive(&self, name: &DnsName, kind: RecordType) -> Vec<ServerAnswer> {
-        let asked = self.resolvers.iter().map(|address| async move {
-            let outcome = match exchange::ask(*address, name, kind, true, TIMEOUT, ATTEMPTS).await {
-                Ok(reply) => reply.outcome(name, kind, false),
-                Err(failure) => Outcome::Failed(failure),
-            };
-            ServerAnswer { name: None, address: *address, role: ServerRole::Recursive, outcome }
-        });
-        join_all(asked).await
-    }
-
-    /// The zone that `name` is in and its servers, found by asking a resolver for NS upwards.
-    async fn zone(&self, name: &DnsName) -> Arc<Zone> {
-        if !self.authoritative {
-            return Arc::default();
+    async fn next(&self, name: &DnsName, trip: &Trip<'_>) -> Outcome {
+        let above = name.parent().unwrap_or_else(|| name.clone());
+        let Enclosing { zone, absent, broken } = self.walker.enclosing(&above, trip).await;
+        if absent.is_some() || zone.apex.is_none() || !broken.is_empty() {
+            return Outcome::Failed(Failure::Unreachable);
         }
-        if let Some((since, zone)) = self.zones.lock().get(name)
-            && since.elapsed() < REMEMBER
-        {
-            return zone.clone();
-        }
-        let zone = Arc::new(self.find_zone(name).await);
-        if !zone.servers.is_empty() {
-            let mut zones = self.zones.lock();
-            if zones.len() >= MAX_ZONES {
-                zones.retain(|_, (since, _)| since.elapsed() < REMEMBER);
-            }
-            zones.insert(name.clone(), (Instant::now(), zone.clone()));
-        }
-        zone
-    }
-
-    async fn find_zone(&self, name: &DnsName) -> Zone {
-        let mut at = Some(name.clone());
-        while let Some(candidate) = at {
-            let Some(reply) = self.first_reply(&candidate, RecordType::NS).await else {
-                return Zone::default();
-            };
-            let servers: Vec<DnsName> = reply
-                .name_servers()
-                .into_iter()
-                .filter(|(zone, _)| *zone == candidate)
-                .map(|(_, server)| server)
-                .collect();
-            if !servers.is_empty() {
-                return self.zone_of(&candidate, servers).await;
-            }
-            // A negative answer names the zone; otherwise one label up.
-            let next = reply.zone().filter(|zone| candidate.is_in(zone) && *zone != candidate);
-            at = next.or_else(|| candidate.parent());
-        }
-        Zone::default()
-    }
-
-    async fn zone_of(&self, apex: &DnsName, mut names: Vec<DnsName>) -> Zone {
-        names.sort();
-        names.dedup();
-        names.truncate(MAX_SERVERS);
-        let found = join_all(names.iter().map(|server| self.addresses(server))).await;
-        let servers: Vec<(DnsName, SocketAddr)> = names
-            .iter()
-            .zip(found)
-            .flat_map(|(name, addresses)| addresses.into_iter().map(|a| (name.clone(), a)))
-            .take(MAX_SERVERS)
-            .collect();
-        let soa = servers
-            .iter()
-            .map(|(_, address)| Box::pin(exchange::ask(*address, apex, RecordType::SOA, false, TIMEOUT, 1)));
-        let negative_ttl =
-            join_all(soa).await.into_iter().filter_map(|reply| reply.ok()?.negative_ttl()).max();
-        Zone { servers, negative_ttl }
-    }
-
-    async fn addresses(&self, server: &DnsName) -> Vec<SocketAddr> {
-        let (v4, v6) =
-            tokio::join!(self.first_reply(server, RecordType::A), self.first_reply(server, RecordType::AAAA));
-        let all = [v4, v6].into_iter().flatten().flat_map(|reply| reply.addresses());
-        all.take(2).map(|ip: IpAddr| SocketAddr::new(ip, 53)).collect()
-    }
-
-    async fn first_reply(&self, name: &DnsName, kind: RecordType) -> Option<Reply> {
-        for resolver in &self.resolvers {
-            if let Ok(reply) = exchange::ask(*resolver, name, kind, true, TIMEOUT, ATTEMPTS).await
-                && !matches!(reply.outcome(name, kind, false), Outcome::Failed(_))
-            {
-                return Some(reply);
+        let place = Place { limited: zone.limited().cloned(), ..Place::default() };
+        for server in zone.servers.iter().filter(|server| server.allowed).take(2) {
+            if let Ok(reply) = self.put(&place, server, name, RecordType::CNAME, trip).await {
+                let outcome = reply.cname(name, true);
+                if !matches!(outcome, Outcome::Failed(_)) {
+                    return outcome;
+                }
             }
         }
-        None
+        Outcome::Failed(Failure::Unreachable)
     }
 }
 
-/// The resolvers of `/etc/resolv.conf`.
-#[must_use]
-pub fn system_resolvers() -> Vec<SocketAddr> {
-    let Ok((config, _)) = hickory_resolver::system_conf::read_system_conf() else { return Vec::new() };
-    config.name_servers.iter().map(|server| SocketAddr::new(server.ip, 53)).collect()
+fn answer(server: &NameServer, outcome: Outcome) -> ServerAnswer {
+    let NameServer { name, address, allowed: _ } = server;
+    ServerAnswer { name: name.clone(), address: *address, role: ServerRole::Authoritative, outcome }
+}
+
+fn heard(answers: &[ServerAnswer]) -> Vec<&ServerAnswer> {
+    answers.iter().filter(|a| !matches!(a.outcome, Outcome::Failed(_))).collect()
+}
+
+fn has_bogus(answers: &[ServerAnswer]) -> bool {
+    answers.iter().any(|a| a.outcome == Outcome::Failed(Failure::Bogus))
+}
+
+/// A label that nobody has published.
+fn unlikely() -> String {
+    format!("not-there-{:08x}", getrandom::u32().unwrap_or(0x5eed))
 }

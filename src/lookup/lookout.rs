@@ -1,9 +1,13 @@
 //! Keeps looking at many domains, each at its own pace, and tells whose answers changed.
 
-use std::collections::{BTreeMap, HashMap};
+mod pace;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
@@ -16,22 +20,35 @@ use tokio::time::Instant;
 use super::looker::Looker;
 use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, ServerRole};
 
+pub use pace::Pace;
+use pace::Rhythm;
+use queue::{Lane, Queue, Ticket};
+
 /// Something that looks once: DNS, or in tests a stand-in for it.
 pub trait Look: Send + Sync + 'static {
     /// Looks once.
     fn look<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation>;
+
+    /// Looks once, ahead of looks that nobody waits for.
+    fn look_first<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
+        self.look(question)
+    }
 }
 
 impl Look for Looker {
     fn look<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
-        Box::pin(self.look(question, Timestamp::now()))
+        Box::pin(self.look(question, Timestamp::now(), false))
+    }
+
+    fn look_first<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
+        Box::pin(self.look(question, Timestamp::now(), true))
     }
 }
 
 /// How the lookout works.
 #[derive(Debug, Clone)]
 pub struct LookoutConfig {
-    /// Most looks under way at a time.
+    /// Most looks under way at a time. A quarter is kept for first looks and for those that were asked for.
     pub concurrency: usize,
 }
 
@@ -41,36 +58,51 @@ impl Default for LookoutConfig {
     }
 }
 
-/// How often to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
-    /// From the end of one look to the next, give or take 10 %.
-    pub every: Duration,
+impl LookoutConfig {
+    fn all(&self) -> usize {
+        self.concurrency.max(1)
+    }
+
+    fn routine(&self) -> usize {
+        (self.all() - self.all() / 4).max(1)
+    }
 }
 
 struct Watched {
     question: Question,
     pace: Pace,
+    rhythm: Rhythm,
     looker: Arc<dyn Look>,
     latest: Option<Arc<Observation>>,
-    /// When the next look is due; `None` while one is under way.
-    due: Option<Instant>,
+    /// The place in the queue; `None` while a look is under way.
+    ticket: Option<Ticket>,
     /// A look was asked for: tell of its end even if nothing changed.
     woken: bool,
+    /// The same, while a look was under way already.
+    woken_late: bool,
+    /// Who asked last, as [`Lookout::asked`] was told.
+    asked: Option<String>,
     /// Tells looks for an older question from those for the present one.
     round: u64,
+    /// Whose turn it takes.
+    group: u64,
+}
+
+impl Watched {
+    fn lane(&self) -> Lane {
+        if self.latest.is_none() || self.woken { Lane::First } else { Lane::Routine }
+    }
 }
 
 struct State<K> {
     watched: HashMap<K, Watched>,
-    /// What is due when. Those never looked at come first (`false` sorts before `true`).
-    queue: BTreeMap<(Instant, u64), K>,
-    count: u64,
+    queue: Queue<K>,
 }
 
 struct Shared<K> {
     state: Mutex<State<K>>,
     changed: Notify,
+    group: Box<dyn Fn(&K) -> u64 + Send + Sync>,
 }
 
 /// Keeps looking. Its task ends when the last handle is dropped.
@@ -89,9 +121,20 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
     /// Starts a lookout. The stream gives the key of each domain whose answers changed.
     #[must_use]
     pub fn new(config: LookoutConfig) -> (Self, mpsc::UnboundedReceiver<K>) {
+        Self::fair(config, |_| 0)
+    }
+
+    /// Starts a lookout that serves groups of keys, such as namespaces, in turn: ten thousand domains of one do not
+    /// keep the one of another waiting.
+    #[must_use]
+    pub fn fair(
+        config: LookoutConfig,
+        group: impl Fn(&K) -> u64 + Send + Sync + 'static,
+    ) -> (Self, mpsc::UnboundedReceiver<K>) {
         let (tell, told) = mpsc::unbounded();
-        let state = State { watched: HashMap::new(), queue: BTreeMap::new(), count: 0 };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
+        let state = State { watched: HashMap::new(), queue: Queue::default() };
+        let group = Box::new(group);
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), group });
         let driver = tokio::spawn(drive(shared.clone(), config, tell));
         (Self { shared, driver }, told)
     }
@@ -113,12 +156,29 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
                 watched.latest = None;
                 watched.round += 1;
             }
-            let due = if same { now + spread(pace.every) } else { now };
-            state.schedule(key, due);
+            watched.rhythm = Rhythm::new(now);
+            // Of a look that is under way for the same question the end is soon enough.
+            if same && watched.ticket.is_none() {
+                return;
+            }
+            let due = if same { now + pace::spread(pace.every) } else { now };
+            state.schedule(&key, due);
         } else {
-            let watched = Watched { question, pace, looker, latest: None, due: None, woken: false, round: 0 };
+            let watched = Watched {
+                question,
+                pace,
+                rhythm: Rhythm::new(now),
+                looker,
+                latest: None,
+                ticket: None,
+                woken: false,
+                woken_late: false,
+                asked: None,
+                round: 0,
+                group: (self.shared.group)(&key),
+            };
             state.watched.insert(key.clone(), watched);
-            state.schedule(key, now);
+            state.schedule(&key, now);
         }
         drop(state);
         self.shared.changed.notify_one();
@@ -133,46 +193,106 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
     /// Looks as soon as possible, and tells of it even if nothing changed.
     pub fn wake(&self, key: &K) {
         let mut state = self.shared.state.lock();
+        let now = Instant::now();
         let Some(watched) = state.watched.get_mut(key) else { return };
-        watched.woken = true;
-        if watched.due.is_some() {
-            state.schedule(key.clone(), Instant::now());
+        watched.rhythm = Rhythm::new(now);
+        if watched.ticket.is_some() {
+            watched.woken = true;
+            state.schedule(key, now);
+        } else {
+            watched.woken_late = true;
         }
         drop(state);
         self.shared.changed.notify_one();
     }
 
+    /// As [`Lookout::wake`], once for each different `request`: a person asks by leaving a mark, which stays.
+    pub fn asked(&self, key: &K, request: &str) {
+        let mut state = self.shared.state.lock();
+        let Some(watched) = state.watched.get_mut(key) else { return };
+        if watched.asked.as_deref() == Some(request) {
+            return;
+        }
+        watched.asked = Some(request.to_owned());
+        // The first look is due already, and answers it.
+        let first = watched.latest.is_none();
+        drop(state);
+        if !first {
+            self.wake(key);
+        }
+    }
+
     /// Looks no more.
     pub fn forget(&self, key: &K) {
         let mut state = self.shared.state.lock();
-        state.watched.remove(key);
+        if let Some(Watched { ticket: Some(ticket), .. }) = state.watched.remove(key) {
+            state.queue.remove(ticket);
+        }
     }
 }
 
+/// What to look for next.
+struct Due<K> {
+    key: K,
+    round: u64,
+    question: Question,
+    looker: Arc<dyn Look>,
+    lane: Lane,
+    at: Instant,
+}
+
 impl<K: Clone + Eq + Hash> State<K> {
-    fn schedule(&mut self, key: K, due: Instant) {
-        let Some(watched) = self.watched.get_mut(&key) else { return };
-        watched.due = Some(due);
-        self.count += 1;
-        self.queue.insert((due, self.count), key);
+    fn schedule(&mut self, key: &K, due: Instant) {
+        let Some(watched) = self.watched.get_mut(key) else { return };
+        if let Some(old) = watched.ticket.take() {
+            self.queue.remove(old);
+        }
+        watched.ticket = Some(self.queue.push(key.clone(), due, watched.lane(), watched.group));
     }
 
-    /// Takes the next key that is due, with what to look for.
-    fn take_due(&mut self, now: Instant) -> Option<(K, u64, Question, Arc<dyn Look>)> {
+    /// Takes the next key whose turn it is, with what to look for.
+    fn take(&mut self, now: Instant, routine: bool) -> Option<Due<K>> {
         loop {
-            let (at, count) = *self.queue.first_key_value()?.0;
-            if at > now {
-                return None;
-            }
-            let key = self.queue.remove(&(at, count))?;
-            // An entry that was overtaken by a later schedule says nothing any more.
+            let (key, lane) = self.queue.pop(now, routine)?;
             let Some(watched) = self.watched.get_mut(&key) else { continue };
-            if watched.due != Some(at) {
-                continue;
-            }
-            watched.due = None;
-            return Some((key, watched.round, watched.question.clone(), watched.looker.clone()));
+            watched.ticket = None;
+            return Some(Due {
+                key,
+                round: watched.round,
+                question: watched.question.clone(),
+                looker: watched.looker.clone(),
+                lane,
+                at: now,
+            });
         }
+    }
+
+    /// Stores what a look found. Returns whether to tell of it.
+    fn finish(&mut self, key: &K, round: u64, began: Instant, mut seen: Observation) -> bool {
+        let now = Instant::now();
+        let Some(watched) = self.watched.get_mut(key) else { return false };
+        // The answer to an older question; the present one was given its own place when it came.
+        if watched.round != round {
+            return false;
+        }
+        let changed = watched.latest.as_ref().is_none_or(|before| differs(before, &seen));
+        let news = changed || watched.woken;
+        // A server that fails now and then is news to people, but nothing that will be over soon.
+        if watched.latest.as_ref().is_none_or(|before| moved(before, &seen)) {
+            watched.rhythm = Rhythm::new(began);
+        }
+        // Who asked while this look was under way may know of something newer.
+        watched.woken = std::mem::take(&mut watched.woken_late);
+        let pause = watched.rhythm.pause(watched.pace, &watched.question, &seen, now);
+        for slot in &mut seen.slots.0 {
+            slot.again = Some(pause.promise);
+        }
+        watched.latest = Some(Arc::new(seen));
+        if watched.ticket.is_none() {
+            let due = if watched.woken { now } else { now + pace::spread(pause.time) };
+            self.schedule(key, due);
+        }
+        news
     }
 }
 
@@ -182,27 +302,33 @@ async fn drive<K: Clone + Eq + Hash + Send + Sync + 'static>(
     tell: mpsc::UnboundedSender<K>,
 ) {
     let mut under_way = FuturesUnordered::new();
+    let mut routine = 0_usize;
     loop {
-        while under_way.len() < config.concurrency.max(1) {
-            let Some((key, round, question, looker)) = shared.state.lock().take_due(Instant::now()) else {
-                break;
-            };
+        let now = Instant::now();
+        while under_way.len() < config.all() {
+            let Some(due) = shared.state.lock().take(now, routine < config.routine()) else { break };
+            routine += usize::from(due.lane == Lane::Routine);
             under_way.push(async move {
-                let seen = looker.look(&question).await;
-                (key, round, seen)
+                let Due { key, round, question, looker, lane, at } = due;
+                let seen = match lane {
+                    Lane::First => looker.look_first(&question).await,
+                    Lane::Routine => looker.look(&question).await,
+                };
+                (key, round, lane, at, seen)
             });
         }
-        let next = shared.state.lock().queue.first_key_value().map(|((at, _), _)| *at);
-        let full = under_way.len() >= config.concurrency.max(1);
+        // Those that are due wait for the end of another; the others for their time.
+        let next = shared.state.lock().queue.next_after(now);
         let pause = async {
             match next {
-                Some(at) if !full => tokio::time::sleep_until(at).await,
-                _ => std::future::pending().await,
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
-            Some((key, round, seen)) = under_way.next(), if !under_way.is_empty() => {
-                if shared.state.lock().finish(&key, round, seen) && tell.unbounded_send(key).is_err() {
+            Some((key, round, lane, at, seen)) = under_way.next(), if !under_way.is_empty() => {
+                routine -= usize::from(lane == Lane::Routine);
+                if shared.state.lock().finish(&key, round, at, seen) && tell.unbounded_send(key).is_err() {
                     return;
                 }
             }
@@ -212,26 +338,25 @@ async fn drive<K: Clone + Eq + Hash + Send + Sync + 'static>(
     }
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
-    /// Stores what a look found. Returns whether to tell of it.
-    fn finish(&mut self, key: &K, round: u64, seen: Observation) -> bool {
-        let Some(watched) = self.watched.get_mut(key) else { return false };
-        if watched.round != round {
-            return false;
-        }
-        let news = watched.latest.as_ref().is_none_or(|before| differs(before, &seen)) || watched.woken;
-        watched.woken = false;
-        watched.latest = Some(Arc::new(seen));
-        if watched.due.is_none() {
-            let due = Instant::now() + spread(watched.pace.every);
-            self.schedule(key.clone(), due);
-        }
-        news
-    }
-}
-
 /// Whether two observations say different things. That a resolver's TTLs count down is nothing new.
 fn differs(before: &Observation, after: &Observation) -> bool {
+    compare(before, after, plain)
+}
+
+/// Whether they do even if failures are left out.
+fn moved(before: &Observation, after: &Observation) -> bool {
+    compare(before, after, |answers| {
+        let mut heard = plain(answers);
+        heard.retain(|answer| !matches!(answer.outcome, Outcome::Failed(_)));
+        heard
+    })
+}
+
+fn compare(
+    before: &Observation,
+    after: &Observation,
+    plain: impl Fn(&[ServerAnswer]) -> Vec<ServerAnswer>,
+) -> bool {
     let pairs = before.slots.0.iter().zip(&after.slots.0);
     pairs.into_iter().any(|(a, b)| {
         let lists = [
@@ -262,14 +387,6 @@ fn plain(answers: &[ServerAnswer]) -> Vec<ServerAnswer> {
         answer
     };
     let mut plain: Vec<ServerAnswer> = answers.iter().map(without_ttl).collect();
-    plain.sort_by_key(|a| a.address);
+    plain.sort_by_key(|a| (a.address, a.name.clone()));
     plain
 }
-
-fn spread(pause: Duration) -> Duration {
-    let random = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
-    pause.mul_f64(0.9 + 0.2 * random)
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,25 @@
 //! The way out to DNS. [`Looker`] looks once; [`Lookout`] keeps looking and tells what changed.
+//!
+//! A look walks down the delegations ([`walker`]) to the zone of the tenant and to the provider's, asks all servers of
+//! both, and then, where those have the record, the resolvers. Everything that is sent goes through [`wire`], which
+//! keeps to the limits.
 
+mod config;
 mod exchange;
 mod looker;
 mod lookout;
+mod pacer;
+mod reach;
+mod reply;
+mod resolver;
+mod walker;
+mod wire;
 
-pub use exchange::{Reply, ask};
-pub use looker::{Looker, LookupConfig, system_resolvers};
+pub use config::{Limits, LookupConfig, network};
+pub use exchange::ask;
+pub use looker::Looker;
 pub use lookout::{Look, Lookout, LookoutConfig, Pace};
+pub use reach::Reach;
+pub use reply::Reply;
+pub use resolver::{NoResolver, Resolver};
+pub use wire::system_resolvers;

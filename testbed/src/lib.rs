@@ -28,8 +28,8 @@ mod scratch;
 pub use address::Address;
 pub use binaries::Binaries;
 pub use dns::{
-    Answer, Bind, Caching, DnsTree, Fetch, Found, Knot, Make, Pdns, Secondary, TsigKey, Unbound, kdig,
-    lookup, nsupdate, txt,
+    Answer, Bind, Caching, DnsTree, Fetch, FileServer, Found, Knot, Make, Pdns, Secondary, SlowWay, TsigKey,
+    Unbound, ZoneText, kdig, lookup, nsupdate, txt,
 };
 pub use error::{Error, Result};
 pub use mount::Mount;

@@ -142,14 +142,16 @@ fn there(
                 says(&first.outcome, wanted),
                 span(rest)
             ),
-            "Nothing to do; it passes by itself.",
+            "Nothing to do; it passes by itself. If it does not, that resolver is shown another version of the zone (split horizon).",
         );
     }
     let secure = sighting.validation.iter().any(|v| v.security == Security::Secure);
     let secure = if secure { ", validated by DNSSEC" } else { "" };
     let own = answers.iter().any(|a| a.role == ServerRole::Authoritative);
+    // A server that was heard at another of its addresses is not missed.
+    let met = |a: &ServerAnswer| a.name.is_some() && answers.iter().any(|heard| heard.name == a.name);
     let failed = |a: &&ServerAnswer| {
-        matches!(a.outcome, Outcome::Failed(_)) && (a.role == ServerRole::Authoritative || !own)
+        matches!(a.outcome, Outcome::Failed(_)) && (a.role == ServerRole::Authoritative || !own) && !met(a)
     };
     let silent: Vec<ServerAnswer> = sighting.alias.iter().filter(failed).cloned().collect();
     let silent = if silent.is_empty() { String::new() } else { format!("; {}", silence(&silent)) };
@@ -350,19 +352,25 @@ fn failure_state(answers: &[ServerAnswer]) -> RecordState {
         Outcome::Failed(failure) => Some((failure, a.role)),
         _ => None,
     };
+    // Where the zone's own servers fail, resolvers only tell of the consequence, but for broken DNSSEC.
+    let own = answers.iter().any(|a| a.role == ServerRole::Authoritative);
+    let cause = |found: &(Failure, ServerRole)| {
+        !own || found.1 == ServerRole::Authoritative || found.0 == Failure::Bogus
+    };
     // The kind that tells most about what to repair. A server of the zone that refuses is as lame as one that
     // answers without authority.
-    let kinds = answers.iter().filter_map(failed).map(|(failure, role)| match (failure, role) {
-        (Failure::Bogus, _) => (0, RecordState::DnssecBogus),
-        (Failure::Lame, _) | (Failure::Refused, ServerRole::Authoritative) => {
-            (1, RecordState::LameDelegation)
-        }
-        (Failure::ServFail, _) => (2, RecordState::ServFail),
-        (Failure::Refused, ServerRole::Recursive) => (3, RecordState::Refused),
-        (Failure::Malformed | Failure::OtherError, _) => (4, RecordState::ServFail),
-        (Failure::Timeout | Failure::GivenUp, _) => (5, RecordState::Timeout),
-        (Failure::Unreachable | Failure::PrivateAddress, _) => (6, RecordState::Unreachable),
-    });
+    let kinds =
+        answers.iter().filter_map(failed).filter(cause).map(|(failure, role)| match (failure, role) {
+            (Failure::Bogus, _) => (0, RecordState::DnssecBogus),
+            (Failure::Lame, _) | (Failure::Refused, ServerRole::Authoritative) => {
+                (1, RecordState::LameDelegation)
+            }
+            (Failure::ServFail, _) => (2, RecordState::ServFail),
+            (Failure::Refused, ServerRole::Recursive) => (3, RecordState::Refused),
+            (Failure::Malformed | Failure::OtherError, _) => (4, RecordState::ServFail),
+            (Failure::Timeout | Failure::GivenUp, _) => (5, RecordState::Timeout),
+            (Failure::Unreachable | Failure::PrivateAddress, _) => (6, RecordState::Unreachable),
+        });
     kinds.min_by_key(|(rank, _)| *rank).map_or(RecordState::Timeout, |(_, state)| state)
 }
 

@@ -1,6 +1,6 @@
 //! An authoritative server: knotd.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +31,7 @@ pub struct Knot {
 struct State {
     process: Process,
     zones: BTreeMap<String, Zone>,
+    signed: BTreeSet<String>,
 }
 
 impl Knot {
@@ -65,13 +66,16 @@ impl Knot {
         for name in ["run", "db", "zones"] {
             scratch.directory(name)?;
         }
-        let config = scratch.write("knot.conf", configuration(&scratch, &address, keys, &BTreeMap::new()))?;
+        let config = scratch.write(
+            "knot.conf",
+            configuration(&scratch, &address, keys, &BTreeMap::new(), &BTreeSet::new()),
+        )?;
         let process = Spec::new("knotd", knotd, scratch.join("knot.log"))
             .arg("-c")
             .arg(config)
             .stop_within(Duration::from_secs(5))
             .spawn()?;
-        let state = Mutex::new(State { process, zones: BTreeMap::new() });
+        let state = Mutex::new(State { process, zones: BTreeMap::new(), signed: BTreeSet::new() });
         let knot = Self { state, scratch, address, keys: keys.to_vec(), knotc };
         knot.ready(&mut *knot.state.lock().await).await?;
         Ok(knot)
@@ -117,6 +121,36 @@ impl Knot {
         Ok(true)
     }
 
+    /// Signs a zone that is there, with keys of its own (DNSSEC); returns the DS record's data for the zone above.
+    ///
+    /// # Errors
+    /// Where the server or its key tool cannot be told.
+    pub async fn sign(&self, name: &str) -> Result<String> {
+        let name = absolute(name)?;
+        let mut state = self.state.lock().await;
+        state.signed.insert(name.clone());
+        self.configure(&mut state).await?;
+        let config = self.scratch.join("knot.conf");
+        let keymgr = binaries::system("keymgr")?;
+        let ds = crate::eventually(START_BOUND, "the zone has a key", || async {
+            let text = control(&keymgr, &["-c", &config.to_string_lossy(), &name, "ds"]).await;
+            let text = text.map_err(|error| error.to_string())?;
+            // `NAME DS TAG ALGORITHM DIGEST-TYPE DIGEST`, one line for each kind of digest: SHA-256 is 2.
+            let line = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let found =
+                line.into_iter().find(|words| words.get(1) == Some(&"DS") && words.get(4) == Some(&"2"));
+            found.map(|words| words[2..].join(" ")).ok_or(text)
+        });
+        let ds = ds.await?;
+        let server = self.address();
+        crate::eventually(START_BOUND, "the zone is signed", || async {
+            let answer = lookup(server, &name, "DNSKEY").await.map_err(|error| error.to_string())?;
+            if answer.data("DNSKEY").is_empty() { Err(answer.to_string()) } else { Ok(()) }
+        })
+        .await?;
+        Ok(ds)
+    }
+
     /// The zone that holds `name`, with a dot at its end: the longest that fits.
     pub async fn zone_of(&self, name: &str) -> Option<String> {
         longest(&self.state.lock().await.zones, &absolute(name).ok()?)
@@ -131,14 +165,10 @@ impl Knot {
     }
 
     /// As [`Knot::add_record`], to the zone that holds `within`: which is how a parent gets records of its child.
-    pub(super) async fn add_to(
-        &self,
-        within: &str,
-        name: &str,
-        ttl: u32,
-        kind: &str,
-        data: &str,
-    ) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Knot::add_record`].
+    pub async fn add_to(&self, within: &str, name: &str, ttl: u32, kind: &str, data: &str) -> Result<()> {
         let owner = absolute(name)?;
         let record = Record { owner, ttl, kind: kind.to_ascii_uppercase(), data: data.to_owned() };
         self.change(within, |zone| {
@@ -286,7 +316,7 @@ impl Knot {
 
     /// Tells the server that the list of zones has changed, and waits until it serves them all.
     async fn configure(&self, state: &mut State) -> Result<()> {
-        let text = configuration(&self.scratch, &self.address, &self.keys, &state.zones);
+        let text = configuration(&self.scratch, &self.address, &self.keys, &state.zones, &state.signed);
         self.scratch.write("knot.conf", text)?;
         if !state.process.is_running() {
             return Ok(());
@@ -346,6 +376,7 @@ fn configuration(
     address: &Address,
     keys: &[TsigKey],
     zones: &BTreeMap<String, Zone>,
+    signed: &BTreeSet<String>,
 ) -> String {
     let directory = scratch.path().display();
     let (mut key_section, mut acl) = (String::new(), "");
@@ -376,6 +407,11 @@ log:
     journal-db-max-size: 64M
 control:
     listen: "{directory}/run/knot.sock"
+policy:
+  - id: brisk
+    algorithm: ecdsap256sha256
+    single-type-signing: on
+    cds-cdnskey-publish: none
 template:
   - id: default
     storage: "{directory}/zones"
@@ -390,6 +426,9 @@ template:
     for name in zones.keys() {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  - domain: \"{name}\"\n    file: \"{}\"", file_name(name));
+        if signed.contains(name) {
+            text.push_str("    dnssec-signing: on\n    dnssec-policy: brisk\n");
+        }
     }
     text
 }

@@ -1,22 +1,26 @@
 //! Real DNS servers on loopback addresses of their own.
 
 mod bind;
+mod files;
 mod kdig;
 mod knot;
 mod lookup;
 mod pdns;
 mod secondary;
+mod slow;
 mod tree;
 mod tsig;
 mod unbound;
 mod zone;
 
 pub use bind::Bind;
+pub use files::{FileServer, ZoneText};
 pub use kdig::kdig;
 pub use knot::Knot;
 pub use lookup::{Answer, Found, lookup};
 pub use pdns::Pdns;
 pub use secondary::{Fetch, Make, Secondary};
+pub use slow::SlowWay;
 pub use tree::DnsTree;
 pub use tsig::{TsigKey, nsupdate};
 pub use unbound::{Caching, Unbound};

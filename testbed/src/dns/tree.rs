@@ -52,6 +52,33 @@ impl DnsTree {
         Ok(Self { resolver, hosting, root, delegations: Mutex::default() })
     }
 
+    /// As [`DnsTree::start`], with a signed root and a resolver that validates DNSSEC. Zones below are not signed
+    /// but by [`DnsTree::sign`].
+    ///
+    /// # Errors
+    /// Where one of them does not start.
+    pub async fn start_signed() -> Result<Self> {
+        let (root, hosting) = tokio::try_join!(Knot::start(), Knot::start())?;
+        root.add_zone(".", 1).await?;
+        let ds = root.sign(".").await?;
+        let resolver = Unbound::validating(root.address().ip(), Caching::default(), &ds).await?;
+        Ok(Self { resolver, hosting, root, delegations: Mutex::default() })
+    }
+
+    /// Signs a tenant's zone and has its parent vouch for it; with `broken`, for a key that the zone does not have.
+    ///
+    /// # Errors
+    /// Where a server refuses.
+    pub async fn sign(&self, zone: &str, broken: bool) -> Result<()> {
+        let mut ds = self.hosting.sign(zone).await?;
+        if broken {
+            let digest = ds.rsplit(' ').next().map_or(0, str::len);
+            ds.truncate(ds.len() - digest);
+            ds.push_str(&"0".repeat(digest));
+        }
+        self.root.add_to(".", zone, DELEGATION_TTL, "DS", &ds).await
+    }
+
     /// Adds a tenant's zone, whose negative answers live `soa_minimum` seconds (1 is usual in tests), to the
     /// hosting server and delegates it.
     ///

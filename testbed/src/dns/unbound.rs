@@ -29,7 +29,7 @@ impl Default for Caching {
 }
 
 /// A recursive resolver at port 53 (UDP and TCP) of an address of its own, over a root of one's own; it ends
-/// with this value. It does not validate DNSSEC.
+/// with this value.
 #[derive(Debug)]
 pub struct Unbound {
     // The process goes before the directory that it works in.
@@ -45,12 +45,55 @@ impl Unbound {
     /// # Errors
     /// Where it is not installed, or does not start; the message holds the end of its log.
     pub async fn start(root: IpAddr, caching: Caching) -> Result<Self> {
-        let (unbound, control) = (binaries::system("unbound")?, binaries::system("unbound-control")?);
+        Self::start_with(root, caching, None, None).await
+    }
+
+    /// Starts one that validates DNSSEC, beginning with the DS of the root.
+    ///
+    /// # Errors
+    /// As [`Unbound::start`].
+    pub async fn validating(root: IpAddr, caching: Caching, ds: &str) -> Result<Self> {
+        Self::start_with(root, caching, Some(ds), None).await
+    }
+
+    /// Starts one that answers over TLS, too, at port 853, with a certificate for its address and for `localhost`;
+    /// returns it with the authority's certificate as PEM.
+    ///
+    /// # Errors
+    /// As [`Unbound::start`].
+    pub async fn over_tls(root: IpAddr) -> Result<(Self, String)> {
         let address = Address::allocate()?;
+        let certificates = crate::plane::certificates(address.ip())?;
+        let authority = certificates.authority.clone();
+        let tls = Some((address, certificates));
+        Ok((Self::start_with(root, Caching::default(), None, tls).await?, authority))
+    }
+
+    async fn start_with(
+        root: IpAddr,
+        caching: Caching,
+        ds: Option<&str>,
+        tls: Option<(Address, crate::plane::Certificates)>,
+    ) -> Result<Self> {
+        let (unbound, control) = (binaries::system("unbound")?, binaries::system("unbound-control")?);
         let scratch = Scratch::new("unbound")?;
+        let (address, tls) = match tls {
+            None => (Address::allocate()?, String::new()),
+            Some((address, certificates)) => {
+                let key = scratch.write("tls.key", certificates.key)?;
+                let certificate = scratch.write("tls.pem", certificates.certificate)?;
+                let text = format!(
+                    "    interface: {}@853\n    tls-port: 853\n    tls-service-key: \"{}\"\n    tls-service-pem: \"{}\"\n",
+                    address.ip(),
+                    key.display(),
+                    certificate.display()
+                );
+                (address, text)
+            }
+        };
         let kind = super::zone::address_kind(root);
         scratch.write("root.hints", format!(". 3600000 NS ns1.\nns1. 3600000 {kind} {root}\n"))?;
-        let config = scratch.write("unbound.conf", configuration(&scratch, &address, caching))?;
+        let config = scratch.write("unbound.conf", configuration(&scratch, &address, caching, ds, &tls))?;
         let mut process = Spec::new("unbound", unbound, scratch.join("unbound.log"))
             .args(["-d", "-p", "-c"])
             .arg(config)
@@ -124,7 +167,19 @@ impl Unbound {
     }
 }
 
-fn configuration(scratch: &Scratch, address: &Address, caching: Caching) -> String {
+fn configuration(
+    scratch: &Scratch,
+    address: &Address,
+    caching: Caching,
+    ds: Option<&str>,
+    tls: &str,
+) -> String {
+    let validation = match ds {
+        None => "module-config: \"iterator\"".to_owned(),
+        Some(ds) => format!(
+            "module-config: \"validator iterator\"\n    trust-anchor: \". DS {ds}\"\n    val-bogus-ttl: 1\n    val-log-level: 1"
+        ),
+    };
     let Caching { min_ttl, max_ttl, max_negative_ttl } = caching;
     let (directory, ip) = (scratch.path().display(), address.ip());
     // The local zones would answer for names that tests like to use; nothing is fetched ahead, and a server
@@ -143,7 +198,7 @@ fn configuration(scratch: &Scratch, address: &Address, caching: Caching) -> Stri
     do-ip6: no
     access-control: 127.0.0.0/8 allow
     root-hints: "{directory}/root.hints"
-    module-config: "iterator"
+    {validation}
     do-not-query-localhost: no
     local-zone: "test." nodefault
     local-zone: "invalid." nodefault
@@ -157,7 +212,7 @@ fn configuration(scratch: &Scratch, address: &Address, caching: Caching) -> Stri
     cache-max-negative-ttl: {max_negative_ttl}
     infra-host-ttl: 1
     infra-keep-probing: yes
-remote-control:
+{tls}remote-control:
     control-enable: yes
     control-interface: "{directory}/control.sock"
     control-use-cert: no

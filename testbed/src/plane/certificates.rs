@@ -8,14 +8,15 @@ use crate::error::Context;
 use crate::{Result, Scratch};
 
 /// PEM texts.
-pub(super) struct Certificates {
+#[derive(Debug)]
+pub(crate) struct Certificates {
     pub authority: String,
     pub certificate: String,
     pub key: String,
 }
 
 /// Makes an authority and a certificate of it for a server at `ip`.
-pub(super) fn make(ip: IpAddr) -> Result<Certificates> {
+pub(crate) fn make(ip: IpAddr) -> Result<Certificates> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "dkim-testbed");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

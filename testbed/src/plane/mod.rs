@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use self::access::Access;
+pub(crate) use self::certificates::{Certificates, make as certificates};
 use self::servers::{Role, Servers};
 pub use self::tools::Output;
 use crate::error::Context;

@@ -118,7 +118,7 @@ impl Demo {
         let hurry = json!({ "spec": {
             "keyPolicy": { "minInterval": "1s", "minDrain": "1s", "signerLag": "2s" },
             "publish": { "ttl": 1, "negativeTtl": 1, "zone": "onmail.example", "nameServers": self.operator.name_servers() },
-            "verification": { "resolvers": [self.tree.resolver().to_string()], "pendingInterval": "1s", "interval": "2s", "grace": "2s" },
+            "verification": { "resolvers": [self.tree.resolver().to_string()], "allowPrivateNetworks": ["127.0.0.0/8"], "pendingInterval": "1s", "interval": "2s", "grace": "2s" },
         } });
         self.plane
             .kubectl(["patch", "dkimprovider", "default", "--type=merge", "-p", &hurry.to_string()])
