@@ -26,7 +26,7 @@ chaos: servers ## Kill and stall everything while keys are rolled and mail flows
 
 .PHONY: bench
 bench: servers ## Measure speed and memory; one line for each figure
-	cargo bench --bench operator --bench dns --bench looking
+	cargo bench --bench operator --bench dns --bench looking --bench milter
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads the packets of strangers, FUZZ_SECONDS (600) for each target

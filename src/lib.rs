@@ -12,6 +12,7 @@ pub mod dns;
 pub mod listen;
 pub mod lookup;
 pub mod metrics;
+pub mod milter;
 pub mod model;
 pub mod probes;
 pub mod signing;

@@ -4,14 +4,20 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dkim_operator::controller::{self, ControllerOptions, SystemClock};
 use dkim_operator::dns::{self, DnsOptions, Rates};
 use dkim_operator::metrics::Metrics;
+use dkim_operator::milter::{
+    self, Group, KeyPlace, Limits, MacroRule, MilterOptions, Mode, OnFailure, OnUnsignable, Policy,
+    SocketSpec,
+};
 use dkim_operator::signing::{KeySource, Unknown, run_sign};
 use dkim_operator::sync::{self, SyncArgs, SyncError};
 use dkim_operator::{crds, probes};
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -46,6 +52,8 @@ enum Role {
     Dns(DnsArgs),
     /// Keep files for OpenDKIM, rspamd, Exim and others up to date with the key Secrets.
     Sync(SyncArgs),
+    /// Sign mail in Postfix or Sendmail, as a mail filter (milter).
+    Milter(Box<MilterArgs>),
     /// Sign a message from standard input with what a key Secret holds; the signed message goes to standard output.
     ///
     /// Line ends are CRLF in the output, as in SMTP. Exit codes: 0 signed, 3 the From: domain is not ours, 4 no key
@@ -131,6 +139,88 @@ struct SignArgs {
     pass_unknown: bool,
 }
 
+#[derive(Args)]
+#[command(group(clap::ArgGroup::new("source").required(true)))]
+struct MilterArgs {
+    /// Where MTAs connect: unix:PATH or inet:ADDRESS:PORT; may be given several times.
+    #[arg(long, env = "DKIM_OPERATOR_LISTEN", value_delimiter = ',', default_value = "inet:127.0.0.1:8891")]
+    listen: Vec<SocketSpec>,
+    /// The mode of unix sockets. Whoever may write to the socket gets signatures.
+    #[arg(long, env = "DKIM_OPERATOR_SOCKET_MODE", default_value = "0660")]
+    socket_mode: Mode,
+    /// The group of unix sockets, by name or number, such as that of Postfix.
+    #[arg(long, env = "DKIM_OPERATOR_SOCKET_GROUP")]
+    socket_group: Option<Group>,
+    /// From where MTAs may connect over TCP. They are believed what they say of their clients.
+    #[arg(
+        long,
+        env = "DKIM_OPERATOR_MTA_NETWORKS",
+        value_delimiter = ',',
+        default_value = "127.0.0.0/8,::1/128"
+    )]
+    mta_networks: Vec<IpNet>,
+    /// The directory of a mounted key Secret, or one with such a directory for each domain.
+    #[arg(long, env = "DKIM_OPERATOR_KEY_DIR", group = "source")]
+    key_dir: Option<PathBuf>,
+    /// The namespace whose key Secrets are watched through the API server, instead of a directory.
+    #[arg(long, env = "DKIM_OPERATOR_KEY_NAMESPACE", group = "source")]
+    key_namespace: Option<String>,
+    /// How often a directory is read again, in seconds, whether the kernel tells of a change or not.
+    #[arg(long, env = "DKIM_OPERATOR_POLL", default_value = "30", value_parser = seconds)]
+    poll: Duration,
+    /// How long to sign with what was known when keys could last be read, in seconds. Keep it well below the drain.
+    #[arg(long, env = "DKIM_OPERATOR_STALE_AFTER", default_value = "86400", value_parser = seconds)]
+    stale_after: Duration,
+    /// How long to use the earlier keys of a domain whose new ones cannot be read, in seconds: the signerLag of the
+    /// DkimProvider.
+    #[arg(long, env = "DKIM_OPERATOR_SIGNER_LAG", default_value = "300", value_parser = seconds)]
+    signer_lag: Duration,
+    /// Clients of the MTA whose mail is ours.
+    #[arg(
+        long,
+        env = "DKIM_OPERATOR_TRUSTED_NETWORKS",
+        value_delimiter = ',',
+        default_value = "127.0.0.0/8,::1/128"
+    )]
+    trusted_networks: Vec<IpNet>,
+    /// Whether mail of users who authenticated at the MTA is ours.
+    #[arg(long, env = "DKIM_OPERATOR_SIGN_AUTHENTICATED", default_value_t = true, action = clap::ArgAction::Set)]
+    sign_authenticated: bool,
+    /// A macro of the MTA and its value that mark mail as ours; may be given several times.
+    #[arg(
+        long,
+        env = "DKIM_OPERATOR_SIGN_MACRO",
+        value_delimiter = ',',
+        default_value = "daemon_name=ORIGINATING"
+    )]
+    sign_macro: Vec<MacroRule>,
+    /// What to do with mail that is ours and cannot be signed at the moment.
+    #[arg(long, env = "DKIM_OPERATOR_ON_FAILURE", default_value = "tempfail")]
+    on_failure: OnFailure,
+    /// What to do with mail that is ours and whose author cannot be told: no From:, several, or no address in it.
+    #[arg(long, env = "DKIM_OPERATOR_ON_UNSIGNABLE", default_value = "accept")]
+    on_unsignable: OnUnsignable,
+    /// Most connections at a time; further ones wait.
+    #[arg(long, env = "DKIM_OPERATOR_MAX_CONNECTIONS", default_value_t = 4096)]
+    max_connections: usize,
+    /// How long a connection may be silent, in seconds.
+    #[arg(long, env = "DKIM_OPERATOR_IDLE_TIMEOUT", default_value = "7200", value_parser = seconds)]
+    idle_timeout: Duration,
+    /// How long connections may go on after TERM, in seconds. Keep it below the pod's grace period.
+    #[arg(long, env = "DKIM_OPERATOR_DRAIN", default_value = "20", value_parser = seconds)]
+    drain: Duration,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
+    health_addr: SocketAddr,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=1e8).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("write a number of seconds such as 30 or 0.5".to_owned()),
+    }
+}
+
 /// What ends a role early.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -148,6 +238,8 @@ enum Failure {
     Sync(#[from] SyncError),
     #[error("where keys come from is not said; give --key-dir or --namespace")]
     NoKeys,
+    #[error("{0}")]
+    Socket(#[from] milter::SocketError),
     #[error("the definitions cannot be written as YAML: {0}")]
     Yaml(#[from] serde_saphyr::ser::Error),
     #[error("{}: {source}", path.display())]
@@ -179,6 +271,7 @@ fn main() -> ExitCode {
         Role::Controller(args) => run(run_controller(args)),
         Role::Dns(args) => run(run_dns(args)),
         Role::Sync(args) => run(run_sync(args)),
+        Role::Milter(args) => run(run_milter(*args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -291,6 +384,60 @@ async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
     tokio::select! {
         done = work => Ok(done?),
         ended = probes => Ok(ended?),
+    }
+}
+
+async fn run_milter(args: MilterArgs) -> Result<(), Failure> {
+    all_descriptors();
+    let (source, waits_for) = match (args.key_dir, args.key_namespace) {
+        (Some(path), _) => (KeyPlace::Directory { path, poll: args.poll }, "the key directory"),
+        (None, namespace) => {
+            let mut config = kube::Config::infer().await?;
+            // A connection that nobody is behind any more is noticed once no watch can be that long.
+            config.read_timeout = Some(milter::WATCH_TIMEOUT);
+            let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+            let client = kube::Client::try_from(config)?;
+            (KeyPlace::Secrets { client, namespace }, "the list of key Secrets")
+        }
+    };
+    let (ready, is_ready) = watch::channel(false);
+    let metrics = Metrics::default();
+    let probes = probes::serve(args.health_addr, waits_for, is_ready, metrics.clone());
+    let counters = milter::Counters::default();
+    metrics.register(|registry| counters.register(registry));
+    let bound = milter::bind(&args.listen, args.socket_mode, args.socket_group).await?;
+    let sockets: Vec<String> = bound.sockets()?.iter().map(ToString::to_string).collect();
+    tracing::info!(sockets = sockets.join(", "), "listening");
+    let options = MilterOptions {
+        source,
+        stale_after: args.stale_after,
+        keep_unreadable: args.signer_lag,
+        policy: Policy {
+            trusted: args.trusted_networks,
+            authenticated: args.sign_authenticated,
+            macros: args.sign_macro,
+            on_failure: args.on_failure,
+            on_unsignable: args.on_unsignable,
+        },
+        limits: Limits {
+            connections: args.max_connections,
+            idle: args.idle_timeout,
+            drain: args.drain,
+            mtas: args.mta_networks,
+        },
+    };
+    tokio::select! {
+        () = milter::run(bound, options, counters, ready, stop_signal()) => Ok(()),
+        ended = probes => Ok(ended?),
+    }
+}
+
+/// As many open files as the system allows: one for each connection.
+fn all_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

@@ -27,6 +27,7 @@ packages=(
   opendkim          # signs with the files kept by sync; verifies (OpenDKIM)
   rspamd            # signs with the files kept by sync; verifies (rspamd)
   dkimpy-milter     # signs with the files kept by sync
+  miltertest        # speaks the milter protocol as an MTA
   libidn12          # used by Exim, which is unpacked beside Postfix: Debian installs one mail server only
   shellcheck        # checks the scripts
 )

@@ -20,3 +20,6 @@ pub mod model {
     pub mod name;
     pub mod selector;
 }
+
+pub mod milter;
+pub mod signing;

@@ -69,9 +69,9 @@ impl KeyBundle {
         let config = parse(&raw_config).map_err(at)?;
         let mut keys = Vec::with_capacity(config.signatures.len());
         for signature in &config.signatures {
-            check(signature).map_err(at)?;
+            check(signature).map_err(|fault| at(fault).of(&config.domain))?;
             let key = file(&signature.key_file).and_then(|raw| key(signature, &raw));
-            keys.push(key.map_err(|fault| fault.at(&shown.join(&signature.key_file)))?);
+            keys.push(key.map_err(|f| f.at(&shown.join(&signature.key_file)).of(&config.domain))?);
         }
         Ok(Self { config, keys, raw_config })
     }
@@ -92,8 +92,8 @@ pub(super) fn secret_path(secret: &Secret) -> PathBuf {
 fn key(signature: &SignatureConfig, raw: &[u8]) -> Result<PrivateKey, KeyDirFault> {
     let no_key = || KeyDirFault::NoKey(signature.algorithm.name());
     let pem = std::str::from_utf8(raw).map_err(|_| no_key())?;
-    let private = PrivateKey::from_pem(pem).map_err(|_| no_key())?;
-    let public = private.public().map_err(|_| no_key())?;
+    let private = PrivateKey::from_pem_as_stated(pem).map_err(|_| no_key())?;
+    let public = private.stated_public().map_err(|_| no_key())?;
     let found = public.fingerprint().map_err(|_| no_key())?;
     if found != signature.fingerprint {
         return Err(KeyDirFault::OtherKey { expected: signature.fingerprint.clone(), found });

@@ -9,9 +9,8 @@ use serde::Serialize;
 
 use super::address::AuthorError;
 use super::fault::KeyDirError;
-use super::field::SignatureField;
 use super::header::{Header, HeaderError, MAX_HEADER};
-use super::signer::MessageSigner;
+use super::signer::{Made, MessageSigner};
 use super::signing_key::SigningFailed;
 use super::store::KeyStore;
 use crate::model::key::KeyFingerprint;
@@ -42,7 +41,7 @@ pub enum SignError {
         /// The domains in `From:`.
         authors: Vec<DomainName>,
         /// The first problem.
-        problem: KeyDirError,
+        problem: Box<KeyDirError>,
     },
     #[error(
         "no key of {0} may sign yet (signatures in signing.json is empty): its records are not seen in DNS; status of the DkimDomain says what is missing"
@@ -90,7 +89,7 @@ fn list(domains: &[DomainName]) -> String {
 pub struct SignReport {
     /// The domain in `From:` that decided.
     pub domain: DomainName,
-    /// The signatures made, in the order of the message; empty where it was passed on as it is.
+    /// The signatures made, in the order of the message; empty where it was passed on as it is, or had them already.
     pub signatures: Vec<MadeSignature>,
 }
 
@@ -138,7 +137,7 @@ pub fn run_sign(
 
     let Some(keys) = store.for_authors(&authors) else {
         if let Some(problem) = store.problems().first() {
-            return Err(SignError::PerhapsOurs { authors, problem: problem.clone() });
+            return Err(SignError::PerhapsOurs { authors, problem: Box::new(problem.clone()) });
         }
         return match (unknown, authors.first()) {
             (Unknown::Pass, Some(author)) => {
@@ -175,15 +174,16 @@ pub fn run_sign(
             Err(e) => return Err(e.into()),
         }
     }
-    let (fields, mut kept) = intake.finish(now)?;
+    let (made, mut kept) = intake.finish(now)?;
 
-    for field in fields {
+    for field in made.iter().filter_map(Made::field) {
         output.write_all(field.as_str().as_bytes())?;
     }
     output.write_all(&wire_header)?;
     io::copy(&mut kept, &mut output)?;
     output.flush()?;
-    let made = keys.signers().iter().map(|signer| {
+    let new = keys.signers().iter().zip(&made).filter(|(_, made)| made.field().is_some());
+    let made = new.map(|(signer, _)| {
         let config = signer.config();
         MadeSignature { d: config.d.clone(), s: config.s.clone(), fingerprint: config.fingerprint.clone() }
     });
@@ -211,15 +211,15 @@ impl Intake {
         self.kept.write_all(&self.wire)
     }
 
-    fn finish(mut self, now: Timestamp) -> Result<(Vec<SignatureField>, impl Read), SignError> {
+    fn finish(mut self, now: Timestamp) -> Result<(Vec<Made>, impl Read), SignError> {
         // Nothing leaves by SMTP without a final CRLF, and some verifiers do not supply the missing one.
         self.wire.clear();
         self.lines.end(&mut self.wire);
         self.signer.body(&self.wire);
         self.kept.write_all(&self.wire)?;
-        let fields = self.signer.finish(now)?;
+        let made = self.signer.finish(now)?;
         self.kept.seek(SeekFrom::Start(0))?;
-        Ok((fields, self.kept))
+        Ok((made, self.kept))
     }
 }
 

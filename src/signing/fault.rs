@@ -17,6 +17,8 @@ pub struct KeyDirError {
     pub path: PathBuf,
     /// What is wrong with it and what to do.
     pub fault: KeyDirFault,
+    /// The domain that is concerned, where that is known.
+    pub domain: Option<DomainName>,
 }
 
 /// What can be wrong with a file or directory of keys.
@@ -78,6 +80,13 @@ pub enum KeyDirFault {
     NoKeys,
 }
 
+impl KeyDirError {
+    /// It concerns this domain.
+    pub(super) fn of(self, domain: &DomainName) -> Self {
+        Self { domain: Some(domain.clone()), ..self }
+    }
+}
+
 impl KeyDirFault {
     /// Whether it may be the sight of files that are just being replaced: worth another look at once.
     pub(super) fn may_pass(&self) -> bool {
@@ -85,6 +94,6 @@ impl KeyDirFault {
     }
 
     pub(super) fn at(self, path: &Path) -> KeyDirError {
-        KeyDirError { path: path.to_owned(), fault: self }
+        KeyDirError { path: path.to_owned(), fault: self, domain: None }
     }
 }

@@ -161,7 +161,7 @@ impl Header {
         self.named(name).count()
     }
 
-    fn named<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a Field> {
+    pub(super) fn named<'a>(&'a self, name: &'a str) -> impl DoubleEndedIterator<Item = &'a Field> {
         self.fields.iter().filter(move |f| trim_end_wsp(&f.name).eq_ignore_ascii_case(name.as_bytes()))
     }
 

@@ -1,12 +1,15 @@
 //! The keys of one domain, ready to sign with.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use sha2::{Digest, Sha256};
 
 use super::bundle::{Files, KeyBundle};
 use super::fault::{KeyDirError, KeyDirFault};
 use super::signing_key::SigningKey;
-use crate::api::signing_config::SignatureConfig;
+use crate::api::signing_config::{SIGNING_FILE, SignatureConfig};
 use crate::model::name::DomainName;
 
 /// One signature to make, and the key for it.
@@ -31,10 +34,10 @@ impl Signer {
 /// The keys of one domain.
 #[derive(Debug)]
 pub struct DomainKeys {
-    directory: PathBuf,
+    origin: Arc<Path>,
     domain: DomainName,
     signers: Vec<Signer>,
-    raw_config: Vec<u8>,
+    config_hash: [u8; 32],
 }
 
 impl DomainKeys {
@@ -50,10 +53,10 @@ impl DomainKeys {
         &self.signers
     }
 
-    /// The directory they were read from, before any link was followed.
+    /// The directory they were read from, before any link was followed; or `NAMESPACE/NAME` of a Secret.
     #[must_use]
-    pub fn directory(&self) -> &Path {
-        &self.directory
+    pub fn origin(&self) -> &Path {
+        &self.origin
     }
 
     /// Reads one domain's directory. All files come from one version of the Secret: `..data` is resolved once.
@@ -64,37 +67,59 @@ impl DomainKeys {
     /// # Errors
     /// [`KeyDirError`] names the file, what is wrong with it and what to do.
     pub fn load(directory: &Path, previous: Option<&Arc<Self>>) -> Result<Arc<Self>, KeyDirError> {
-        Self::load_at(directory, directory, previous)
+        Self::load_at(&Arc::from(directory), directory, previous)
     }
 
     /// As [`DomainKeys::load`], where links above the directory were followed before: `real`.
     pub(super) fn load_at(
-        directory: &Path,
+        directory: &Arc<Path>,
         real: &Path,
         previous: Option<&Arc<Self>>,
     ) -> Result<Arc<Self>, KeyDirError> {
         let files = Files::new(directory, real);
         let raw_config = files.config()?;
-        if let Some(same) = previous.filter(|p| *p.raw_config == *raw_config && p.directory == directory) {
+        if let Some(same) = previous.filter(|p| p.is_of(directory, &raw_config)) {
             return Ok(Arc::clone(same));
         }
         Ok(Arc::new(Self::from_bundle(directory, files.bundle(raw_config)?)?))
     }
 
-    /// Makes the keys of a bundle ready. `directory` names where it came from, in messages.
+    /// Reads a Secret that was fetched as one object; `origin` is its `NAMESPACE/NAME`.
+    ///
+    /// # Errors
+    /// As [`DomainKeys::load`].
+    pub fn from_secret(
+        origin: &Arc<Path>,
+        secret: &Secret,
+        previous: Option<&Arc<Self>>,
+    ) -> Result<Arc<Self>, KeyDirError> {
+        let raw_config = secret.data.as_ref().and_then(|data| data.get(SIGNING_FILE));
+        if let Some(same) = previous.filter(|p| raw_config.is_some_and(|raw| p.is_of(origin, &raw.0))) {
+            return Ok(Arc::clone(same));
+        }
+        Ok(Arc::new(Self::from_bundle(origin, KeyBundle::from_secret(secret)?)?))
+    }
+
+    /// Takes the keys of a bundle in. `origin` names where it came from, in messages.
     ///
     /// # Errors
     /// [`KeyDirError`] where a key cannot sign.
-    pub fn from_bundle(directory: &Path, bundle: KeyBundle) -> Result<Self, KeyDirError> {
+    pub fn from_bundle(origin: &Arc<Path>, bundle: KeyBundle) -> Result<Self, KeyDirError> {
         let (config, keys, raw_config) = bundle.into_parts();
         let mut signers = Vec::with_capacity(keys.len());
-        for (config, private) in config.signatures.into_iter().zip(keys) {
-            let key = SigningKey::new(&private, config.algorithm).map_err(|_| {
-                KeyDirFault::NoKey(config.algorithm.name()).at(&directory.join(&config.key_file))
+        for (signature, private) in config.signatures.into_iter().zip(keys) {
+            let key = SigningKey::new(&private, signature.algorithm).map_err(|_| {
+                let fault = KeyDirFault::NoKey(signature.algorithm.name());
+                fault.at(&origin.join(&signature.key_file)).of(&config.domain)
             })?;
-            signers.push(Signer { config, key });
+            signers.push(Signer { config: signature, key });
         }
-        Ok(Self { directory: directory.to_owned(), domain: config.domain, signers, raw_config })
+        let config_hash = Sha256::digest(&raw_config).into();
+        Ok(Self { origin: Arc::clone(origin), domain: config.domain, signers, config_hash })
+    }
+
+    fn is_of(&self, origin: &Arc<Path>, raw_config: &[u8]) -> bool {
+        self.origin == *origin && self.config_hash == <[u8; 32]>::from(Sha256::digest(raw_config))
     }
 }
 

@@ -1,16 +1,19 @@
 //! Signs one message as it streams by: header first, then the body in chunks, then the fields to prepend.
 
+use std::fmt;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
 
 use super::canon::{BodyCanonicalizer, canonical_field};
+use super::earlier;
 use super::field::{FIELD_NAME, SignatureField, UnsignedField};
 use super::header::Header;
 use super::keys::DomainKeys;
 use super::signing_key::SigningFailed;
 use crate::api::Canonicalization;
+use crate::model::name::DomainName;
 
 /// Signs one message. The body is hashed as it comes and not kept.
 pub struct MessageSigner {
@@ -18,6 +21,12 @@ pub struct MessageSigner {
     header: Header,
     /// One hash for each body canonicalisation that the signatures ask for.
     bodies: Vec<(Canonicalization, BodyCanonicalizer<Context>)>,
+}
+
+impl fmt::Debug for MessageSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageSigner").field("domain", self.domain()).finish_non_exhaustive()
+    }
 }
 
 impl MessageSigner {
@@ -42,21 +51,44 @@ impl MessageSigner {
         }
     }
 
-    /// Ends the body and signs: one field per signature of the configuration, in its order, to be prepended.
+    /// The domain whose keys it signs with.
+    #[must_use]
+    pub fn domain(&self) -> &DomainName {
+        self.keys.domain()
+    }
+
+    /// Takes other keys of the same domain, where the body was hashed as they want it. Otherwise, and that takes a
+    /// change of the domain's options, the message is finished with the keys that it began with.
+    #[must_use]
+    pub fn with_keys(mut self, keys: &Arc<DomainKeys>) -> Self {
+        let hashed = |mode| self.bodies.iter().any(|(known, _)| *known == mode);
+        let fits = keys.domain() == self.keys.domain()
+            && keys.signers().iter().all(|signer| hashed(signer.config().body_canonicalization));
+        if fits {
+            self.keys = Arc::clone(keys);
+        }
+        self
+    }
+
+    /// Ends the body and signs: one result per signature of the configuration, in its order.
     ///
     /// # Errors
-    /// [`SigningFailed`], which does not happen with keys that were loaded.
-    pub fn finish(self, now: Timestamp) -> Result<Vec<SignatureField>, SigningFailed> {
+    /// [`SigningFailed`], where a key turns out to be unusable.
+    pub fn finish(self, now: Timestamp) -> Result<Vec<Made>, SigningFailed> {
         let Self { keys, header, bodies } = self;
         let now = u64::try_from(now.as_second()).unwrap_or(0);
         let hashes: Vec<_> = bodies.into_iter().map(|(mode, body)| (mode, body.finish().finish())).collect();
-        let mut fields = Vec::with_capacity(keys.signers().len());
+        let hash_of = |mode| hashes.iter().find(|(known, _)| *known == mode).map(|(_, hash)| hash.as_ref());
+        let mut all = Vec::with_capacity(keys.signers().len());
         for signer in keys.signers() {
+            if earlier::stands(signer, &header, now, hash_of) {
+                all.push(Made::Before);
+                continue;
+            }
             let config = signer.config();
-            let hash = hashes.iter().find(|(mode, _)| *mode == config.body_canonicalization);
-            let (_, hash) = hash.ok_or(SigningFailed)?;
+            let hash = hash_of(config.body_canonicalization).ok_or(SigningFailed)?;
             let names = header.signed_names(&config.headers, config.oversign);
-            let unsigned = UnsignedField::new(config, &names, hash.as_ref(), now);
+            let unsigned = UnsignedField::new(config, &names, hash, now);
             let mode = config.header_canonicalization;
             let mut input = Vec::with_capacity(2048);
             for field in header.select(&names) {
@@ -66,9 +98,29 @@ impl MessageSigner {
             // Its own field goes in without the CRLF (RFC 6376 §3.7).
             let input = input.strip_suffix(b"\r\n").unwrap_or(&input);
             let signature = signer.key().sign(input)?;
-            fields.push(unsigned.signed(&signature));
+            all.push(Made::Now(unsigned.signed(&signature)));
         }
-        Ok(fields)
+        Ok(all)
+    }
+}
+
+/// A signature of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// Made now; to be prepended.
+    Now(SignatureField),
+    /// The message came with it, and it verifies.
+    Before,
+}
+
+impl Made {
+    /// The field, where it was made now.
+    #[must_use]
+    pub fn field(&self) -> Option<&SignatureField> {
+        match self {
+            Self::Now(field) => Some(field),
+            Self::Before => None,
+        }
     }
 }
 
@@ -116,8 +168,12 @@ mod tests {
             let mut signer = MessageSigner::new(Arc::clone(&self.keys), parsed);
             chunks.iter().for_each(|chunk| signer.body(chunk));
             let fields = signer.finish(Timestamp::now()).unwrap();
-            let mut message: Vec<u8> =
-                fields.iter().flat_map(|f| f.as_str().bytes()).chain(header.bytes()).collect();
+            let mut message: Vec<u8> = fields
+                .iter()
+                .filter_map(Made::field)
+                .flat_map(|f| f.as_str().bytes())
+                .chain(header.bytes())
+                .collect();
             message.extend_from_slice(b"\r\n");
             message.extend(chunks.concat());
             message
@@ -209,7 +265,8 @@ mod tests {
             let header = Header::parse(b"From: joe@contoso.com\r\n").unwrap();
             let signer = MessageSigner::new(Arc::clone(&bench.keys), header);
             let at = Timestamp::from_second(now.as_second() - age).unwrap();
-            let field = signer.finish(at).unwrap().remove(0);
+            let made = signer.finish(at).unwrap().remove(0);
+            let field = made.field().unwrap();
             let message = format!("{}From: joe@contoso.com\r\n\r\n", field.as_str());
             assert_eq!(bench.verdicts(message.as_bytes()), [verdict]);
             assert_eq!(format!("DKIM-Signature:{}\r\n", field.value()), field.as_str());

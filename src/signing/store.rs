@@ -1,6 +1,7 @@
 //! All keys below a directory: either one domain's Secret, or a directory for each domain.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,11 +18,30 @@ const LOOKS: u32 = 4;
 /// How long to wait between two looks.
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// All keys below a directory, by domain.
+/// All keys, by domain. It does not change: what is read again makes a new one, which shares what stayed the same.
 #[derive(Debug, Default)]
 pub struct KeyStore {
+    /// Where keys come from (a directory, or a Secret), and what was read there.
+    entries: BTreeMap<Arc<Path>, Entry>,
     domains: BTreeMap<DomainName, Arc<DomainKeys>>,
     problems: Vec<KeyDirError>,
+}
+
+/// What was read at one place.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The keys; those of before where the place cannot be read at the moment and that was wished.
+    keys: Option<Arc<DomainKeys>>,
+    problem: Option<KeyDirError>,
+}
+
+impl From<Result<Arc<DomainKeys>, KeyDirError>> for Entry {
+    fn from(read: Result<Arc<DomainKeys>, KeyDirError>) -> Self {
+        match read {
+            Ok(keys) => Self { keys: Some(keys), problem: None },
+            Err(problem) => Self { keys: None, problem: Some(problem) },
+        }
+    }
 }
 
 impl KeyStore {
@@ -41,62 +61,108 @@ impl KeyStore {
     /// # Errors
     /// As [`KeyStore::load`]; the old store is still good then.
     pub fn reload(&self, directory: &Path) -> Result<Self, KeyDirError> {
-        let previous: BTreeMap<&Path, &Arc<DomainKeys>> =
-            self.domains.values().map(|keys| (keys.directory(), keys)).collect();
-        let mut look = 1;
-        loop {
+        settled(|| {
             let real = resolve(directory);
-            let result = Self::look(directory, &real, &previous);
+            let result = self.look(directory, &real);
             let unsettled = match &result {
                 Ok(store) => resolve(directory) != real || store.problems.iter().any(|p| p.fault.may_pass()),
                 Err(error) => error.fault.may_pass(),
             };
-            if !unsettled || look == LOOKS {
-                return result;
-            }
-            look += 1;
-            std::thread::sleep(PAUSE);
-        }
+            (result, unsettled)
+        })
     }
 
-    fn look(
-        shown: &Path,
-        real: &Path,
-        previous: &BTreeMap<&Path, &Arc<DomainKeys>>,
-    ) -> Result<Self, KeyDirError> {
-        let mut store = Self::default();
+    /// Reads some of the domains' directories again. One that is gone is forgotten.
+    #[must_use]
+    pub fn reload_some(&self, directories: &[Arc<Path>]) -> Self {
+        let read = |directory: &Arc<Path>| {
+            let earlier = self.entries.get(directory).and_then(|entry| entry.keys.as_ref());
+            let read = settled(|| {
+                let read = DomainKeys::load_at(directory, directory, earlier);
+                let unsettled = read.as_ref().is_err_and(|e| e.fault.may_pass()) && directory.is_dir();
+                (read, unsettled)
+            });
+            let there = read.is_ok() || directory.is_dir();
+            (Arc::clone(directory), there.then(|| read.into()))
+        };
+        self.with(directories.iter().map(read))
+    }
+
+    fn look(&self, shown: &Path, real: &Path) -> Result<Self, KeyDirError> {
+        let mut entries = BTreeMap::new();
         for Layout { shown, real } in layouts(shown, real)? {
-            let earlier = previous.get(shown.as_path()).copied();
-            match DomainKeys::load_at(&shown, &real, earlier) {
-                Ok(keys) => store.insert(keys),
-                Err(problem) => store.problems.push(problem),
-            }
+            let shown: Arc<Path> = shown.into();
+            let earlier = self.entries.get(&shown).and_then(|entry| entry.keys.as_ref());
+            let read = DomainKeys::load_at(&shown, &real, earlier);
+            entries.insert(shown, read.into());
         }
-        Ok(store)
+        Ok(Self::of(entries))
     }
 
-    fn insert(&mut self, keys: Arc<DomainKeys>) {
-        match self.domains.get(keys.domain()) {
-            Some(first) => {
-                let domain = keys.domain().clone();
-                let twice = KeyDirFault::Twice { domain, other: first.directory().to_owned() };
-                self.problems.push(twice.at(keys.directory()));
-            }
-            None => {
-                self.domains.insert(keys.domain().clone(), keys);
+    /// All that was read at these places.
+    #[must_use]
+    pub fn of(entries: BTreeMap<Arc<Path>, Entry>) -> Self {
+        let mut domains: BTreeMap<DomainName, Arc<DomainKeys>> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for entry in entries.values() {
+            problems.extend(entry.problem.clone());
+            let Some(keys) = &entry.keys else { continue };
+            match domains.entry(keys.domain().clone()) {
+                MapEntry::Vacant(place) => {
+                    place.insert(Arc::clone(keys));
+                }
+                MapEntry::Occupied(first) => {
+                    let domain = first.key().clone();
+                    let twice = KeyDirFault::Twice { domain, other: first.get().origin().to_owned() };
+                    problems.push(twice.at(keys.origin()));
+                }
             }
         }
+        Self { entries, domains, problems }
     }
 
-    /// Takes over from an older store what cannot be read at the moment, so that a file system that fails for a
-    /// while does not stop the signing. Directories that are gone stay gone.
-    pub fn keep_unreadable_from(&mut self, older: &Self) {
-        for keys in older.domains.values() {
-            let broken = self.problems.iter().any(|p| p.path.starts_with(keys.directory()));
-            if broken && keys.directory().is_dir() && !self.domains.contains_key(keys.domain()) {
-                self.domains.insert(keys.domain().clone(), Arc::clone(keys));
-            }
+    /// With some places read again, or gone.
+    #[must_use]
+    pub fn with(&self, changes: impl IntoIterator<Item = (Arc<Path>, Option<Entry>)>) -> Self {
+        let mut entries = self.entries.clone();
+        for (place, entry) in changes {
+            match entry {
+                Some(entry) => entries.insert(place, entry),
+                None => entries.remove(&place),
+            };
         }
+        Self::of(entries)
+    }
+
+    /// Takes over from an older store the keys of places that cannot be read at the moment, so that a file system
+    /// that fails for a while does not stop the signing. Places that are gone stay gone.
+    #[must_use]
+    pub fn keep_unreadable_from(self, older: &Self, may_keep: impl Fn(&Path) -> bool) -> Self {
+        if self.problems.is_empty() {
+            return self;
+        }
+        let mut entries = self.entries;
+        for (place, entry) in entries.iter_mut().filter(|(_, entry)| entry.problem.is_some()) {
+            let kept = older.entries.get(place).and_then(|entry| entry.keys.clone());
+            entry.keys = kept.filter(|_| may_keep(place));
+        }
+        Self::of(entries)
+    }
+
+    /// The places that could not be read, whether their earlier keys were kept or not.
+    pub fn unreadable(&self) -> impl Iterator<Item = &Arc<Path>> {
+        self.entries.iter().filter(|(_, entry)| entry.problem.is_some()).map(|(place, _)| place)
+    }
+
+    /// The places that keys were looked for at.
+    pub fn places(&self) -> impl Iterator<Item = &Arc<Path>> {
+        self.entries.keys()
+    }
+
+    /// The keys that were read at a place.
+    #[must_use]
+    pub fn at(&self, place: &Path) -> Option<&Arc<DomainKeys>> {
+        self.entries.get(place)?.keys.as_ref()
     }
 
     /// The keys of one domain; of it alone, not of domains above it.
@@ -116,10 +182,35 @@ impl KeyStore {
         self.domains.values()
     }
 
-    /// The directories that could not be used, and why.
+    /// How many domains there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.domains.len()
+    }
+
+    /// Whether there is no domain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.domains.is_empty()
+    }
+
+    /// What could not be used, and why.
     #[must_use]
     pub fn problems(&self) -> &[KeyDirError] {
         &self.problems
+    }
+}
+
+/// Looks a few times where the sight is one of a change under way.
+fn settled<T>(mut look: impl FnMut() -> (T, bool)) -> T {
+    let mut looks = 1;
+    loop {
+        let (result, unsettled) = look();
+        if !unsettled || looks == LOOKS {
+            return result;
+        }
+        looks += 1;
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -199,14 +290,18 @@ mod tests {
         assert!(good.problems()[0].to_string().contains("/c: it is for a.com, as "), "{:?}", good.problems());
 
         broken_json(&dir.path().join("b"));
-        let mut now = good.reload(dir.path()).unwrap();
+        let now = good.reload(dir.path()).unwrap();
         assert_eq!(names(&now), ["a.com"]);
-        now.keep_unreadable_from(&good);
+        assert_eq!(
+            names(&good.reload(dir.path()).unwrap().keep_unreadable_from(&good, |_| false)),
+            ["a.com"]
+        );
+        let now = now.keep_unreadable_from(&good, |_| true);
+        assert_eq!(now.unreadable().collect::<Vec<_>>(), [&Arc::from(dir.path().join("b"))]);
         assert_eq!(names(&now), ["a.com", "b.com"]);
 
         fs::remove_dir_all(dir.path().join("b")).unwrap();
-        let mut gone = now.reload(dir.path()).unwrap();
-        gone.keep_unreadable_from(&now);
+        let gone = now.reload(dir.path()).unwrap().keep_unreadable_from(&now, |_| true);
         assert_eq!(names(&gone), ["a.com"]);
     }
 
@@ -223,6 +318,41 @@ mod tests {
             Arc::ptr_eq(first.get(&name).unwrap(), second.get(&name).unwrap())
         };
         assert!(same("a.com") && !same("b.com"));
+    }
+
+    #[test]
+    fn some_can_be_read_again() {
+        let dir = KeyDir::new();
+        for name in ["a", "b", "c"] {
+            dir.domain(name, &format!("{name}.com"), &[KeyKind::Ed25519]);
+        }
+        let first = KeyStore::load(dir.path()).unwrap();
+        let place = |name: &str| -> Arc<Path> { dir.path().join(name).into() };
+        dir.domain("a", "a.com", &[KeyKind::Ed25519]);
+        dir.domain("d", "d.com", &[KeyKind::Ed25519]);
+        fs::remove_dir_all(dir.path().join("c")).unwrap();
+        let second = first.reload_some(&["a", "c", "d"].map(place));
+        assert_eq!(names(&second), ["a.com", "b.com", "d.com"]);
+        let same =
+            |name: &str| Arc::ptr_eq(first.at(&place(name)).unwrap(), second.at(&place(name)).unwrap());
+        assert!(!same("a") && same("b"));
+        broken_json(&dir.path().join("a"));
+        let third = second.reload_some(&[place("a")]);
+        assert_eq!(names(&third), ["b.com", "d.com"]);
+        assert_eq!(third.problems().len(), 1);
+    }
+
+    /// A domain that is there twice is signed for by the first place; where that goes, the second takes over.
+    #[test]
+    fn the_second_place_takes_over() {
+        let dir = KeyDir::new();
+        dir.domain("a", "a.com", &[KeyKind::Ed25519]);
+        dir.domain("b", "a.com", &[KeyKind::Ed25519]);
+        let store = KeyStore::load(dir.path()).unwrap();
+        assert_eq!(store.problems().len(), 1);
+        let first: Arc<Path> = dir.path().join("a").into();
+        let second = store.with([(first, None)]);
+        assert_eq!((names(&second), second.problems().len()), (vec!["a.com"], 0));
     }
 
     #[test]

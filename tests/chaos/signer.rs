@@ -34,9 +34,7 @@ fn sign(directory: &Path, store: &mut KeyStore, order: &str) -> Fallible<String>
         return Err("an order that is none".into());
     };
     // As a milter would: the keys of this moment, and the old ones where the new ones cannot be read.
-    let mut fresh = store.reload(directory)?;
-    fresh.keep_unreadable_from(store);
-    *store = fresh;
+    *store = store.reload(directory)?.keep_unreadable_from(store, |_| true);
     let header = format!(
         "From: Alice <alice@{domain}>\r\nTo: bob@receiver.example\r\nMessage-ID: <{number}.chaos@{domain}>\r\n\
          Subject: Order {number}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -52,7 +50,7 @@ fn sign(directory: &Path, store: &mut KeyStore, order: &str) -> Fallible<String>
     if fields.is_empty() {
         return Ok("unsigned by order".to_owned());
     }
-    let fields: String = fields.iter().map(|field| field.as_str()).collect();
+    let fields: String = fields.iter().filter_map(|made| made.field()).map(|field| field.as_str()).collect();
     std::fs::write(file, format!("{fields}{header}\r\n{body}"))?;
     let config = keys.signers()[0].config();
     Ok(format!("signed s={} d={} serial={}", config.s, config.d, config.serial))

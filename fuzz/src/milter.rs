@@ -1,0 +1,2 @@
+#[path = "../../src/milter/wire/mod.rs"]
+pub mod wire;

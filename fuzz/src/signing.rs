@@ -1,0 +1,4 @@
+#[path = "../../src/signing/address.rs"]
+pub mod address;
+#[path = "../../src/signing/header.rs"]
+pub mod header;

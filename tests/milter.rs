@@ -1,0 +1,305 @@
+//! `dkim-operator milter` in a real Postfix: while keys are rolled, with bounces, with mail from outside; and what
+//! miltertest makes of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[path = "common/flow.rs"]
+mod flow;
+#[path = "common/judges.rs"]
+mod judges;
+#[path = "common/keys.rs"]
+mod keys;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use dkim_operator::model::key::KeyKind::{Ed25519, Rsa2048};
+use dkim_testbed::mail::{Postfix, Sink, Submission};
+use dkim_testbed::{Address, Process, Scratch, Spec, eventually};
+use flow::{Arrivals, Flow, selectors};
+use judges::{Judge, Judges, http};
+use keys::{KeyDns, PATIENCE, Rolling, ids};
+
+const ROTATIONS: usize = 4;
+const PROVIDER: &str = "contoso.onmail.example";
+
+/// The milter, with keys in mounts.
+struct Milter {
+    process: Process,
+    keys: PathBuf,
+    tcp: SocketAddr,
+    unix: PathBuf,
+    health: SocketAddr,
+    _scratch: Scratch,
+    _holding: Address,
+}
+
+impl Milter {
+    /// `make` fills the directory of mounts first.
+    async fn start(extra: &[&str], make: impl FnOnce(&Path)) -> Self {
+        let scratch = Scratch::passable("milter").unwrap();
+        let holding = Address::allocate().unwrap();
+        let keys = scratch.join("keys");
+        std::fs::create_dir(&keys).unwrap();
+        make(&keys);
+        let (tcp, health) = (holding.port(8891), holding.port(8080));
+        let unix = scratch.join("m.sock");
+        let (_, group) = ids("postfix");
+        let mut process = Spec::new("milter", env!("CARGO_BIN_EXE_dkim-operator"), scratch.join("log"))
+            .args(["milter", "--drain", "2", "--key-dir"])
+            .arg(&keys)
+            .arg(format!("--listen=inet:{tcp},unix:{}", unix.display()))
+            .args(["--socket-mode=0660", &format!("--socket-group={group}")])
+            .args(["--health-addr", &health.to_string()])
+            .args(extra)
+            .spawn()
+            .unwrap();
+        process
+            .ready(PATIENCE, "the keys are read", || async move {
+                http(health, "GET /readyz", &[], b"").await.map(|_| ())
+            })
+            .await
+            .unwrap();
+        Self { process, keys, tcp, unix, health, _scratch: scratch, _holding: holding }
+    }
+
+    fn inet(&self) -> String {
+        format!("inet:{}:{}", self.tcp.ip(), self.tcp.port())
+    }
+
+    fn log(&self) -> String {
+        self.process.log_tail(40)
+    }
+}
+
+/// The rules of docs/milter.md for bounces.
+const BOUNCES: &str = "internal_mail_filter_classes = bounce, notify\n";
+
+fn domains(dns: &KeyDns, keys: &Path) -> Vec<Rolling> {
+    let plain = ["selector1", "selector2"];
+    let provider = ["selector1-fabrikam-com", "selector2-fabrikam-com"];
+    vec![
+        Rolling::new(dns, keys, "contoso.com", "contoso.com", plain, &[Rsa2048, Ed25519]),
+        Rolling::new(dns, keys, "xn--bcher-kva.example", "xn--bcher-kva.example", plain, &[Rsa2048]),
+        Rolling::new(dns, keys, "fabrikam.com", PROVIDER, provider, &[Rsa2048]),
+    ]
+}
+
+async fn dns() -> KeyDns {
+    KeyDns::start(&["contoso.com", "xn--bcher-kva.example", "fabrikam.com", PROVIDER]).await
+}
+
+/// All mail that was sent has arrived.
+async fn arrived(arrivals: &mut Arrivals<'_>, sent: usize) {
+    eventually(PATIENCE, "everything has arrived", || {
+        arrivals.collect();
+        let arrived = arrivals.count;
+        async move { if arrived >= sent { Ok(()) } else { Err(format!("{arrived} of {sent}")) } }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_are_switched_while_mail_flows() {
+    let dns = dns().await;
+    let mut rolling = Vec::new();
+    let milter = Milter::start(&[], |keys| rolling = domains(&dns, keys)).await;
+    let sink = Sink::start().await.unwrap();
+    let socket = format!("unix:{}", milter.unix.display());
+    let postfix = Postfix::start(&socket, sink.address(), "").await.unwrap();
+    let judges = Judges::start(dns.resolver()).await;
+    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let flow = Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect());
+    for rotation in 0..=ROTATIONS {
+        if rotation > 0 {
+            rolling.iter_mut().for_each(Rolling::switch);
+        }
+        let (wait, before) = (Instant::now(), flow.sent());
+        loop {
+            arrivals.collect();
+            let moved = rolling.iter().all(|d| {
+                let expected: BTreeSet<String> = d.selectors().into_iter().collect();
+                arrivals.latest.get(&d.domain) == Some(&expected)
+            });
+            if moved && flow.sent() >= before + 2 * rolling.len() {
+                break;
+            }
+            assert!(wait.elapsed() < PATIENCE, "{rotation}: {:?}\n{}", arrivals.latest, milter.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        arrived(&mut arrivals, flow.sent()).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        arrivals.verify().await;
+        assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
+        // From here a signature with the key of before is unverifiable.
+        rolling.iter_mut().for_each(|domain| domain.refill(&dns));
+    }
+    let sent = flow.stop().await;
+    arrived(&mut arrivals, sent).await;
+    arrivals.verify().await;
+    assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
+    assert_eq!(arrivals.count, sent, "nothing is lost, and nothing comes twice");
+    let metrics = http(milter.health, "GET /metrics", &[], b"").await.unwrap();
+    let signed = metrics.lines().find_map(|l| l.strip_prefix("dkim_operator_milter_messages_signed_total "));
+    assert!(signed.unwrap().parse::<usize>().unwrap() >= sent, "{metrics}");
+    println!("milter in Postfix: {ROTATIONS} switches, {sent} messages, all signed, all verified");
+    let log = milter.process.log_text();
+    assert!(!log.contains("PRIVATE") && !log.contains("ERROR"), "{log}");
+}
+
+/// What arrives of some messages.
+async fn through(postfix: &Postfix, sink: &Sink, messages: &[(&str, &str)]) -> Vec<Vec<u8>> {
+    let mut session = Submission::open(postfix.address()).await.unwrap();
+    for (from, text) in messages {
+        session.send(from, "ann@receiver.example", text.as_bytes()).await.unwrap();
+    }
+    eventually(PATIENCE, "all has arrived", || {
+        let there = sink.len();
+        async move { if there >= messages.len() { Ok(()) } else { Err(there.to_string()) } }
+    })
+    .await
+    .unwrap();
+    sink.take().into_iter().map(|mail| mail.message).collect()
+}
+
+const PLAIN: &str = "From: Joe <joe@contoso.com>\r\nTo: ann@receiver.example\r\nSubject: x\r\n\r\nhello\r\n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_from_outside_and_of_others_is_left_alone() {
+    let dns = dns().await;
+    let milter = Milter::start(&["--trusted-networks=192.0.2.0/24"], |keys| drop(domains(&dns, keys))).await;
+    let sink = Sink::start().await.unwrap();
+    let outside = Postfix::start(&milter.inet(), sink.address(), "").await.unwrap();
+    for message in through(&outside, &sink, &[("joe@contoso.com", PLAIN), ("", PLAIN)]).await {
+        assert!(selectors(&message).is_empty(), "{}", String::from_utf8_lossy(&message));
+    }
+    // The same clients, marked by the MTA.
+    let marked = Postfix::start(&milter.inet(), sink.address(), "milter_macro_daemon_name = ORIGINATING\n")
+        .await
+        .unwrap();
+    let other = PLAIN.replace("contoso.com", "sub.contoso.com");
+    let results =
+        "Authentication-Results: mx.contoso.com; dkim=pass header.d=contoso.com\r\n".to_owned() + PLAIN;
+    let arrived =
+        through(&marked, &sink, &[("joe@contoso.com", PLAIN), ("x@y.example", &other), ("", &results)]).await;
+    for message in arrived {
+        let text = String::from_utf8_lossy(&message).into_owned();
+        assert_eq!(selectors(&message).is_empty(), text.contains("@sub.contoso.com"), "{text}");
+        assert_eq!(
+            text.contains("Authentication-Results: mx.contoso.com; dkim=pass"),
+            text.contains("Results")
+        );
+    }
+}
+
+/// Mail that Postfix itself makes: the bounce of a message that nobody takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bounces_are_signed() {
+    let dns = KeyDns::start(&["relay.example", "mx.relay.example"]).await;
+    let plain = ["selector1", "selector2"];
+    let milter = Milter::start(&[], |keys| {
+        for domain in ["relay.example", "mx.relay.example"] {
+            drop(Rolling::new(&dns, keys, domain, domain, plain, &[Rsa2048]));
+        }
+    })
+    .await;
+    let sink = Sink::start().await.unwrap();
+    let extra = format!(
+        "{BOUNCES}non_smtpd_milters = {}\nmyorigin = relay.example\n\
+         smtpd_reject_unlisted_recipient = no\n\
+         transport_maps = inline:{{{{nobody.example = error:5.1.1 nobody is here}}}}\n",
+        milter.inet()
+    );
+    let postfix = Postfix::start(&milter.inet(), sink.address(), &extra).await.unwrap();
+    let judges = Judges::start(dns.resolver()).await;
+    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let mut session = Submission::open(postfix.address()).await.unwrap();
+    let text = PLAIN.replace("contoso.com", "relay.example");
+    session.send("joe@relay.example", "x@nobody.example", text.as_bytes()).await.unwrap();
+    let mails = eventually(PATIENCE, "the bounce arrives", || {
+        let mails = sink.take();
+        let log = postfix.log();
+        async move { if mails.is_empty() { Err(log) } else { Ok(mails) } }
+    })
+    .await
+    .unwrap();
+    let [bounce] = mails.as_slice() else { panic!("{mails:?}") };
+    let text = String::from_utf8_lossy(&bounce.message).into_owned();
+    assert_eq!(bounce.from, "");
+    assert!(text.contains("multipart/report") && text.contains("From: MAILER-DAEMON@"), "{text}");
+    assert_eq!(
+        selectors(&bounce.message),
+        BTreeSet::from(["selector1".to_owned()]),
+        "{text}\n{}",
+        milter.log()
+    );
+    let path = milter.keys.join("../bounce.eml");
+    std::fs::write(&path, &bounce.message).unwrap();
+    let complaints = judges.complaints(arrivals.ask, &[path]).await;
+    assert!(complaints.is_empty(), "{complaints:?}");
+    arrivals.collect();
+}
+
+/// While a milter is away mail waits; what is sent while one ends and the next begins arrives, signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_lose_nothing() {
+    let dns = dns().await;
+    let mut rolling = Vec::new();
+    let mut milter = Milter::start(&[], |keys| rolling = domains(&dns, keys)).await;
+    let sink = Sink::start().await.unwrap();
+    let postfix = Postfix::start(&milter.inet(), sink.address(), "").await.unwrap();
+    let judges = Judges::start(dns.resolver()).await;
+    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let flow = Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect());
+    for _ in 0..3 {
+        let before = flow.sent();
+        eventually(PATIENCE, "mail flows", || {
+            let sent = flow.sent();
+            async move { if sent >= before + 4 { Ok(()) } else { Err(sent.to_string()) } }
+        })
+        .await
+        .unwrap();
+        milter.process.stop().await.unwrap();
+        milter.process.start().unwrap();
+        let health = milter.health;
+        milter
+            .process
+            .ready(PATIENCE, "it is ready again", || async move {
+                http(health, "GET /readyz", &[], b"").await.map(|_| ())
+            })
+            .await
+            .unwrap();
+    }
+    let sent = flow.stop().await;
+    arrived(&mut arrivals, sent).await;
+    arrivals.verify().await;
+    assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
+}
+
+/// What a foreign implementation of the protocol's MTA side makes of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn miltertest_scripts_pass() {
+    let dns = dns().await;
+    let milter = Milter::start(&[], |keys| drop(domains(&dns, keys))).await;
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/miltertest/sign.lua");
+    for socket in [milter.inet().replace("inet:", ""), milter.unix.display().to_string()] {
+        let socket = match socket.rsplit_once(':') {
+            Some((host, port)) => format!("inet:{port}@{host}"),
+            None => format!("unix:{socket}"),
+        };
+        let output = tokio::process::Command::new("/usr/bin/miltertest")
+            .arg("-D")
+            .arg(format!("socket={socket}"))
+            .arg("-s")
+            .arg(&script)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .expect("miltertest is installed: testbed/packages.sh");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success(), "{text}\n{}", milter.log());
+    }
+}
