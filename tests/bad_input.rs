@@ -18,6 +18,8 @@ async fn refused_by_the_api_server() -> Outcome {
     let world = world().await;
     let namespace = world.plane.namespace().await?;
     let domain = |extra: Value| world.domain(&namespace, "bad.example", extra);
+    let publish = |extra: Value| world.provider("bad", json!({ "publish": extra }));
+    let updates = |server: &str, key: &str| json!({ "server": server, "tsig": { "keyName": key, "secretRef": { "name": "tsig" } } });
     let cases = [
         ("no dot in the domain", domain(json!({ "domain": "contoso" }))),
         ("a URL for a domain", domain(json!({ "domain": "https://contoso.com" }))),
@@ -48,6 +50,27 @@ async fn refused_by_the_api_server() -> Outcome {
             "a provider with a bad resolver",
             world.provider("bad", json!({ "verification": { "resolvers": ["ns1"] } })),
         ),
+        ("a method that does not exist", publish(json!({ "method": "Route53" }))),
+        ("updates without a server", publish(json!({ "method": "RFC2136" }))),
+        ("updates without a zone", {
+            let mut manifest = publish(json!({ "method": "RFC2136", "rfc2136": updates("192.0.2.53", "k") }));
+            manifest["spec"]["publish"].as_object_mut().unwrap().remove("zone");
+            manifest
+        }),
+        (
+            "a URL for a DNS server",
+            publish(json!({ "method": "RFC2136", "rfc2136": updates("https://ns0.example/", "k") })),
+        ),
+        (
+            "a TSIG key's name with blanks",
+            publish(json!({ "method": "RFC2136", "rfc2136": updates("192.0.2.53", "my key") })),
+        ),
+        ("a TSIG algorithm that is broken", {
+            let mut updates = updates("192.0.2.53", "k");
+            updates["tsig"]["algorithm"] = json!("hmac-md5");
+            publish(json!({ "method": "RFC2136", "rfc2136": updates }))
+        }),
+        ("an owner with a comma", publish(json!({ "method": "Manual", "ownerId": "a,b" }))),
     ];
     let mut said = String::new();
     for (what, manifest) in cases {

@@ -89,6 +89,22 @@ async fn granted(world: &World, account: &str) -> Rights {
     rights
 }
 
+/// A domain whose records are published by hand: what publishers ask for.
+async fn published_elsewhere(world: &World) -> Outcome {
+    let extra = json!({ "keyNamespace": NAMESPACE, "publish": { "method": "Manual" } });
+    world.apply(&world.provider("manual", extra)).await?;
+    let (namespace, domain) = (world.plane.namespace().await?, "manual.example");
+    world.create(&namespace, domain, json!({ "providerRef": { "name": "manual" } })).await;
+    world.until_condition(&namespace, domain, ConditionType::RecordsPublished, "False").await?;
+    dkim_testbed::eventually(std::time::Duration::from_secs(30), "a publisher reports", || async {
+        let set = world.record_sets().get(domain).await.map_err(|e| e.to_string())?;
+        set.status.map(drop).ok_or_else(|| "nothing yet".to_owned())
+    })
+    .await?;
+    world.plane.kubectl(["delete", "dkim", domain, "-n", &namespace, "--timeout=30s"]).await?.ok()?;
+    Ok(())
+}
+
 /// A domain from its first key to its end, with everything that happens to it on the way.
 async fn whole_life(world: &World) -> Outcome {
     let domain = "rights.example";
@@ -148,6 +164,7 @@ async fn what_is_granted_is_used_and_nothing_else_is_asked_for() -> Outcome {
     // As the chart is by default: keys live in the operator's own namespace.
     let world = World::start_with(options, &[], json!({ "keyNamespace": NAMESPACE })).await?;
     whole_life(&world).await?;
+    published_elsewhere(&world).await?;
     for role in ["controller", "dns"] {
         let account = format!("dkim-operator-{role}");
         let granted = granted(&world, &account).await;

@@ -5,6 +5,7 @@
 mod domain;
 mod duration;
 mod provider;
+mod publishing;
 mod reason;
 mod record_set;
 pub mod signing_config;
@@ -12,6 +13,7 @@ pub mod signing_config;
 pub use domain::*;
 pub use duration::HumanDuration;
 pub use provider::*;
+pub use publishing::*;
 pub use reason::{ConditionType, EventReason, Reason};
 pub use record_set::*;
 

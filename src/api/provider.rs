@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::HumanDuration;
+use super::{DnsEndpointSettings, HumanDuration, PublishMethod, RecordCounts, Rfc2136};
 
 /// How and where the provider publishes keys for its tenants.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -165,10 +165,20 @@ impl Default for KeyPolicy {
     }
 }
 
-/// How keys get into DNS: through the embedded authoritative server.
+/// How keys get into DNS.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.rfc2136)").message("publish.method RFC2136 needs publish.rfc2136: the server and the TSIG key that updates are signed with").field_path(".rfc2136"))]
+#[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.zone)").message("publish.method RFC2136 needs publish.zone: the zone as the server has it, such as onmail.example").field_path(".zone"))]
+#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.server.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?)$')").message("publish.rfc2136.server must be an IP address or a name, with or without a port, such as 192.0.2.53, [2001:db8::53]:53 or ns0.onmail.example:53; no scheme and no path").field_path(".rfc2136.server"))]
+#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.tsig.keyName.matches(r'^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$')").message("publish.rfc2136.tsig.keyName must be a domain name, as the server's configuration has it, such as dkim-operator").field_path(".rfc2136.tsig.keyName"))]
+#[x_kube(validation = Rule::new(r"!has(self.ownerId) || self.ownerId.matches(r'^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$')").message("publish.ownerId must be of letters, digits, dots, dashes and underscores, such as mail-cluster-1").field_path(".ownerId"))]
 pub struct Publish {
+    /// Embedded (default): the operator's own DNS servers serve the zone. RFC2136: dynamic updates to a DNS server.
+    /// DNSEndpoint: objects that external-dns publishes. Manual: your staff publishes what the record sets say. A change
+    /// moves the records without a gap.
+    #[serde(default)]
+    pub method: PublishMethod,
     /// Time to live of the key records in seconds, 300 where left out. A switch waits this long for old answers.
     #[serde(default = "default_ttl")]
     #[schemars(range(min = 1, max = 86400))]
@@ -177,8 +187,9 @@ pub struct Publish {
     #[serde(default = "default_negative_ttl")]
     #[schemars(range(min = 1, max = 86400))]
     pub negative_ttl: i32,
-    /// The apex of the zone that the embedded server is authoritative for: delegate it by NS. Left out, it is
-    /// _domainkey.INITIAL-DOMAIN. It must end the initial domain, such as onmail.example.
+    /// The apex of the zone that the records are in. For Embedded: the zone that the operator's DNS servers are
+    /// authoritative for; delegate it by NS. Left out, it is _domainkey.INITIAL-DOMAIN. It must end the initial domain, such
+    /// as onmail.example. Needed for RFC2136.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub zone: Option<String>,
@@ -186,6 +197,17 @@ pub struct Publish {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 13), inner(length(min = 1, max = 253)))]
     pub name_servers: Vec<String>,
+    /// Who owns published records, in the owner marks beside them, where it is not Embedded: two installations never
+    /// touch each other's records. The id of the cluster where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub owner_id: Option<String>,
+    /// For method RFC2136: the server and the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136>,
+    /// For method DNSEndpoint: where the objects are written, and their labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_endpoint: Option<DnsEndpointSettings>,
 }
 
 fn default_ttl() -> i32 {
@@ -203,6 +225,10 @@ impl Default for Publish {
             negative_ttl: default_negative_ttl(),
             zone: None,
             name_servers: Vec::new(),
+            method: PublishMethod::default(),
+            owner_id: None,
+            rfc2136: None,
+            dns_endpoint: None,
         }
     }
 }
@@ -331,7 +357,7 @@ pub struct DkimProviderStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Accepted, Stalled.
+    /// Ready, Accepted, Stalled; RecordsPublished where the method is not Embedded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -341,6 +367,9 @@ pub struct DkimProviderStatus {
     /// How many domains use it, by state.
     #[serde(default)]
     pub domains: DomainCounts,
+    /// How many records are published in DNS that others run, by state; left out for the embedded server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<RecordCounts>,
 }
 
 /// Domains by state.

@@ -100,6 +100,10 @@ closed_list! {
         RecordsPending,
         /// DNS answers something else at our names.
         RecordsContradicted,
+        /// Somebody else's record is at a name of ours; it is left alone until it is removed.
+        RecordConflict,
+        /// The DNS server or external-dns does not take our records; the DkimProvider's status says why.
+        PublishingFailed,
         /// Both CNAMEs are there.
         CnamesSeen,
         /// At least one CNAME is missing or wrong; status.records tells which and what to do.
@@ -180,6 +184,8 @@ closed_list! {
         RotationRequested,
         /// A rotation that is due waits.
         RotationBlocked,
+        /// Somebody else's record is at a name of ours.
+        RecordConflict,
         /// The spec is refused.
         Refused,
         /// The domain was claimed.

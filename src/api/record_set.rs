@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{DkimRecordSetStatus, Outlet};
+
 /// The TXT records of one domain. The object's name is the domain; creating it is the claim to it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
     kind = "DkimRecordSet",
     namespaced,
     category = "mail",
+    status = "DkimRecordSetStatus",
     derive = "PartialEq",
     doc = "What is published for one domain, and who has claimed it. Written by the operator alone; its name is the domain. Holds nothing secret.",
     selectable = ".spec.guid",
@@ -101,6 +104,26 @@ impl DkimRecordSetSpec {
     }
 }
 
+impl DkimRecordSet {
+    /// What the embedded server is to serve: placements without an outlet, and while records are being moved away from it
+    /// those that it served before, in the zone that they were in.
+    pub fn embedded(&self) -> impl Iterator<Item = Placed<'_>> {
+        let untouched = self.status.is_none() && self.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+        let former =
+            self.status.iter().flat_map(|status| &status.places).filter(|place| place.zone.outlet.is_none());
+        self.spec.placements().filter_map(move |placed| {
+            if placed.zone.outlet.is_none() || untouched {
+                return Some(placed);
+            }
+            let holds =
+                |apex: &str, name: &str| name.strip_suffix(apex).is_some_and(|rest| rest.ends_with('.'));
+            let all = |apex: &str| placed.records.iter().all(|record| holds(apex, &record.name));
+            let place = former.clone().find(|place| all(&place.zone.apex))?;
+            Some(Placed { zone: &place.zone, ..placed })
+        })
+    }
+}
+
 /// Who holds a domain.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRef {
@@ -112,7 +135,7 @@ pub struct ClaimRef {
     pub uid: String,
 }
 
-/// The zone that an embedded server is authoritative for.
+/// The zone that records are in; where no outlet is named, an embedded server is authoritative for it.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ZoneSpec {
@@ -123,6 +146,9 @@ pub struct ZoneSpec {
     pub name_servers: Vec<String>,
     /// Time to live of negative answers in seconds (SOA minimum, RFC 2308 §4).
     pub negative_ttl: i32,
+    /// How the records get into the zone, where the embedded server does not serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlet: Option<Box<Outlet>>,
 }
 
 /// One TXT record to publish.

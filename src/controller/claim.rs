@@ -13,6 +13,7 @@ use crate::api::{
 };
 use crate::model::acceptance::{Order, Refusal};
 use crate::model::publication;
+use crate::publish;
 
 /// How a claim was come by.
 #[derive(Debug)]
@@ -128,6 +129,8 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
         },
     );
     set.metadata = ObjectMeta {
+        // A set that publishers work on is theirs from the beginning: nothing of it is with the embedded server.
+        finalizers: order.home.zone.outlet.as_ref().map(|_| vec![publish::FINALIZER.to_owned()]),
         namespace: Some(ctx.namespace.clone()),
         labels: Some(
             [

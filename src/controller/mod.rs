@@ -30,7 +30,7 @@ use kube::runtime::reflector::ObjectRef;
 use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason};
 use crate::model::lanes::PerLane;
 use crate::model::rotation;
-use crate::model::{publication, status};
+use crate::model::{publication, publishing, status};
 
 use claim::Claim;
 use eyes::Seen;
@@ -156,7 +156,8 @@ async fn reconcile_domain(
     let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, now) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
-    let facts = status::Facts { import_fault: import_fault.as_deref(), ..facts };
+    let publishing = publishing::told(&order.provider, record_set.status.as_ref());
+    let facts = status::Facts { import_fault: import_fault.as_deref(), publishing, ..facts };
     report::tell_changes(ctx, domain, &facts, &applied.changes).await;
     if domain.status.is_none() && !seen.any() && !applied.changes.is_empty() {
         // The first look is under way; status need not be written twice in a moment.

@@ -10,8 +10,13 @@ use kube::{Resource, ResourceExt};
 
 use super::Context;
 use super::error::Error;
-use crate::api::{ConditionType, DkimProvider, DkimProviderStatus, DomainCounts, FIELD_MANAGER, Reason};
+use crate::api::{
+    ConditionType, DkimProvider, DkimProviderSpec, DkimProviderStatus, DomainCounts, FIELD_MANAGER,
+    PublishMethod, Reason, RecordCounts,
+};
 use crate::model::acceptance;
+use crate::model::publishing;
+use crate::model::status::Verdict;
 use crate::model::words;
 
 /// How often domains are counted.
@@ -44,6 +49,14 @@ pub async fn reconcile(provider: Arc<DkimProvider>, ctx: Arc<Context>) -> Result
     };
     let mut conditions =
         vec![condition(ConditionType::Ready, status), condition(ConditionType::Accepted, status)];
+    let publishing = publishing_of(&ctx, &provider.spec, &name);
+    if let Some((_, published)) = &publishing {
+        conditions.push(published.condition(
+            before.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default(),
+            provider.metadata.generation,
+            ctx.clock.now(),
+        ));
+    }
     if verdict.is_err() {
         conditions.push(condition(ConditionType::Stalled, "True"));
     }
@@ -54,6 +67,7 @@ pub async fn reconcile(provider: Arc<DkimProvider>, ctx: Arc<Context>) -> Result
         conditions,
         zone: verdict.is_ok().then_some(apex),
         domains: count(&ctx, &provider, &name),
+        records: publishing.map(|(counts, _)| counts),
     };
     if before.as_ref() != Some(&wanted) {
         save(&ctx, &provider, &wanted).await?;
@@ -78,6 +92,26 @@ fn count(ctx: &Context, provider: &DkimProvider, name: &str) -> DomainCounts {
         counts.enabled += i64::from(holds(ConditionType::Enabled));
     }
     counts
+}
+
+/// How it stands with the records that publishers bring into DNS; `None` for the embedded server.
+fn publishing_of(ctx: &Context, spec: &DkimProviderSpec, name: &str) -> Option<(RecordCounts, Verdict)> {
+    if spec.publish.method == PublishMethod::Embedded {
+        return None;
+    }
+    let sets = ctx.record_sets_seen.state();
+    let ours = sets.iter().filter_map(|guard| guard.0.as_ref().ok()).filter(|set| set.spec.provider == name);
+    let (counts, gravest) = publishing::summary(ours.filter_map(|set| set.status.as_ref()));
+    let (holds, reason, message) = match gravest {
+        Some((reason, message)) => (false, reason, message),
+        None if counts.pending > 0 => (
+            false,
+            Reason::RecordsPending,
+            "records are on their way; their DkimRecordSets say more".to_owned(),
+        ),
+        None => (true, Reason::RecordsSeen, "all records are published".to_owned()),
+    };
+    Some((counts, Verdict { type_: ConditionType::RecordsPublished, holds, reason, message }))
 }
 
 async fn save(ctx: &Context, provider: &DkimProvider, status: &DkimProviderStatus) -> Result<(), Error> {

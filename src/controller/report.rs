@@ -70,9 +70,13 @@ pub async fn report(ctx: &Context, domain: &DkimDomain, facts: &status::Facts<'_
     let before = domain.status.as_ref();
     let wanted = status::of(facts, before, domain.metadata.generation);
     let blocked = newly_blocked(before, &wanted);
+    let conflict = new_conflict(before, &wanted);
     let written = save(ctx, domain, wanted).await?;
     if let Some(message) = blocked {
         tell(ctx, domain, EventType::Warning, EventReason::RotationBlocked, "", &message).await;
+    }
+    if let Some(message) = conflict {
+        tell(ctx, domain, EventType::Warning, EventReason::RecordConflict, "", &message).await;
     }
     Ok(written)
 }
@@ -98,6 +102,7 @@ pub fn facts<'a>(
         vault,
         lanes: PerLane { primary: lane(LaneId::Primary)?, second: lane(LaneId::Second) },
         import_fault: None,
+        publishing: None,
         keys_lost: still_lost(domain, &vault.rings.primary),
         now,
     })
@@ -113,6 +118,14 @@ pub async fn tell_changes(
     for Told { type_, reason, what, notes } in events::of(changes, facts) {
         tell(ctx, domain, type_, reason, &what.join(","), &notes.join("; ")).await;
     }
+}
+
+fn new_conflict(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> Option<String> {
+    let find = |status: &DkimDomainStatus| {
+        let found = status.conditions.iter().find(|c| c.reason == Reason::RecordConflict.as_str());
+        found.map(|c| c.message.clone())
+    };
+    find(now).filter(|message| before.and_then(find).as_ref() != Some(message))
 }
 
 fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> Option<String> {

@@ -20,6 +20,7 @@ use super::eyes::Eye;
 use super::{Guarded, on_error, parse_owner, provider, reconcile, release};
 use crate::api::{ANNOTATION_OWNER, DkimProvider, DkimRecordSet, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::lookup::Lookout;
+use crate::publish::{self, Publisher};
 
 /// Runs the controller until `stop` is done. `ready` is set once every watch has listed.
 ///
@@ -50,6 +51,7 @@ pub async fn run(
     // One watch feeds two: what it sees wakes DkimDomains, and goes on to the objects' own controller.
     let (set_seen, sets_seen) = futures::channel::mpsc::unbounded();
     let (provider_seen, providers_seen) = futures::channel::mpsc::unbounded();
+    let (set_published, sets_published) = futures::channel::mpsc::unbounded();
     let set_api: Api<DeserializeGuard<DkimRecordSet>> = Api::namespaced(client.clone(), &options.namespace);
     let namespace_api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let provider_api: Api<DkimProvider> = Api::all(client.clone());
@@ -69,6 +71,7 @@ pub async fn run(
                 let ctx = ctx.clone();
                 move |guard: DeserializeGuard<DkimRecordSet>| {
                     let concerned = of_record_set(&ctx, &guard);
+                    let _ = set_published.unbounded_send(Ok(guard.clone()));
                     let _ = set_seen.unbounded_send(Ok(guard));
                     concerned
                 }
@@ -119,6 +122,20 @@ pub async fn run(
         .graceful_shutdown_on(until(stop.clone()))
         .run(release::sweep, retry, ctx.clone())
         .for_each(|_| futures::future::ready(()));
+    let publisher = Arc::new(Publisher::new(publish::Settings {
+        client: client.clone(),
+        namespace: options.namespace.clone(),
+        providers: providers.clone(),
+        now: Arc::new({
+            let ctx = ctx.clone();
+            move || ctx.clock.now()
+        }),
+    }));
+    let publications = Controller::for_stream(sets_published, record_sets.clone())
+        .with_config(Config::default().concurrency(options.concurrency.max(1)))
+        .graceful_shutdown_on(until(stop.clone()))
+        .run(Publisher::reconcile, Publisher::on_error, publisher)
+        .for_each(|_| futures::future::ready(()));
     let counts = Controller::for_stream(providers_seen, providers.clone())
         .with_config(Config::default().concurrency(1))
         .graceful_shutdown_on(until(stop.clone()))
@@ -137,7 +154,7 @@ pub async fn run(
     let work = async {
         listed.await;
         tracing::info!("every watch has listed; reconciling");
-        futures::join!(domains, sweeps, counts);
+        futures::join!(domains, sweeps, publications, counts);
     };
     tokio::select! {
         () = work => {}

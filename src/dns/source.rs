@@ -54,7 +54,8 @@ impl Follow {
         let mut known = Known::new(Arc::clone(&self.store));
         let sure = tokio::time::sleep(UNSURE);
         tokio::pin!(sure);
-        let mut loaded = self.store.lock().snapshot().size().0 > 0;
+        let mut served = self.store.lock().snapshot().size();
+        let mut loaded = served.0 > 0;
         if loaded {
             self.publish(true);
         }
@@ -95,8 +96,13 @@ impl Follow {
                 }
             }
             let first = !std::mem::replace(&mut known.published, true);
-            let changed = self.store.lock().commit(known.serial());
-            if first || !changed.is_empty() {
+            let (changed, now_served) = {
+                let mut store = self.store.lock();
+                (store.commit(known.serial()), store.snapshot().size())
+            };
+            // A zone whose last set has left is among the changed ones no more.
+            let fewer = std::mem::replace(&mut served, now_served) != now_served;
+            if first || fewer || !changed.is_empty() {
                 loaded = false;
                 self.publish(false);
                 self.ready.send_replace(true);
@@ -240,7 +246,7 @@ fn wanted(object: &DkimRecordSet) -> Set {
     Set {
         name: object.name_any(),
         created: object.meta().creation_timestamp.as_ref().map(|t| t.0).unwrap_or_default(),
-        zones: object.spec.placements().map(part).collect(),
+        zones: object.embedded().map(part).collect(),
     }
 }
 

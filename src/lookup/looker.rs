@@ -110,6 +110,24 @@ impl Looker {
         seen
     }
 
+    /// The TXTs at names of ours, as the servers of their zones have them; as resolvers do where none of those is heard.
+    pub async fn texts(&self, names: &[DnsName]) -> Vec<Vec<ServerAnswer>> {
+        join_all(names.iter().map(|name| async move {
+            let ration = Trip::ration();
+            let trip = Trip::new(&ration, false);
+            let wanted = SlotQuestion { alias: name.clone(), target: name.clone() };
+            let mut seen = SlotSighting::default();
+            if self.authoritative {
+                seen.target_txt = self.provider_side(&wanted, &trip).await;
+            }
+            if heard(&seen.target_txt).is_empty() {
+                self.at_target_by_resolvers(&wanted, &mut seen, &trip).await;
+            }
+            seen.target_txt
+        }))
+        .await
+    }
+
     /// The servers of the zone that holds the tenant's record.
     async fn tenant(&self, alias: &DnsName, domain: &DnsName, trip: &Trip<'_>) -> Place {
         let above = alias.parent().unwrap_or_else(|| alias.clone());

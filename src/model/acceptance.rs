@@ -11,12 +11,13 @@ use super::home::Home;
 use super::key::KeyKind;
 use super::lanes::{LaneId, PerLane};
 use super::name::{DnsName, DomainName};
+use super::publishing;
 use super::rotation::{Policy, Wanted};
 use super::selector::{PerSlot, Selector, SlotId};
 use super::sighting::{Question, SlotQuestion};
 use crate::api::{
     AllowedNamespaces, Delegation, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm,
-    KeyImport, Reason, SignatureRequest, Tenancy, ZoneSpec,
+    KeyImport, Outlet, Publish, PublishMethod, Reason, SignatureRequest, Tenancy, ZoneSpec,
 };
 
 /// What stands in `initialDomain` for the namespace.
@@ -154,7 +155,52 @@ pub fn check_provider(spec: &DkimProviderSpec) -> Result<(), Refusal> {
     for server in &spec.publish.name_servers {
         DnsName::new(server).map_err(|e| invalid(format!("spec.publish.nameServers: {e}")))?;
     }
+    if spec.publish.method == PublishMethod::Rfc2136 {
+        if spec.publish.rfc2136.is_none() {
+            return Err(invalid(
+                "spec.publish.rfc2136: method RFC2136 needs the server and the TSIG key that updates are signed with".into(),
+            ));
+        }
+        if spec.publish.zone.is_none() {
+            return Err(invalid(
+                "spec.publish.zone: method RFC2136 needs the zone as the server has it, such as onmail.example".into(),
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Where records go, if not to the embedded server.
+fn outlet(publish: &Publish) -> Option<Outlet> {
+    let Publish {
+        method,
+        owner_id,
+        rfc2136,
+        dns_endpoint,
+        ttl: _,
+        negative_ttl: _,
+        zone: _,
+        name_servers: _,
+    } = publish;
+    // Settings of another method are a provider's notes, and no part of the place.
+    match method {
+        PublishMethod::Embedded => None,
+        PublishMethod::Rfc2136 => Some(Outlet {
+            method: *method,
+            owner_id: owner_id.clone(),
+            rfc2136: rfc2136.clone(),
+            dns_endpoint: None,
+        }),
+        PublishMethod::DnsEndpoint => Some(Outlet {
+            method: *method,
+            owner_id: owner_id.clone(),
+            rfc2136: None,
+            dns_endpoint: dns_endpoint.clone(),
+        }),
+        PublishMethod::Manual => {
+            Some(Outlet { method: *method, owner_id: None, rfc2136: None, dns_endpoint: None })
+        }
+    }
 }
 
 /// Whether a namespace may use a provider.
@@ -216,6 +262,7 @@ pub fn accept(
             apex: apex.to_string(),
             name_servers: provider.publish.name_servers.clone(),
             negative_ttl: provider.publish.negative_ttl,
+            outlet: outlet(&provider.publish).map(Box::new),
         },
         ttl: positive(provider.publish.ttl),
     };
@@ -225,6 +272,12 @@ pub fn accept(
         let alias = |slot: SlotId| domain.domainkey_name(&selectors[slot]).map_err(|e| invalid("domain", &e));
         let aliases = PerSlot([alias(SlotId::One)?, alias(SlotId::Two)?]);
         let targets = home.targets(&selectors).map_err(|e| invalid("domain", &e))?;
+        if home.zone.outlet.is_some() {
+            for name in &targets.0 {
+                publishing::mark_name(name)
+                    .map_err(|e| invalid("domain", &format!("its owner mark: {e}")))?;
+            }
+        }
         Ok(Lane { selectors, policy, aliases, targets })
     };
     let lanes = PerLane {

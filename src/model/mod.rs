@@ -10,6 +10,7 @@ pub mod keyring;
 pub mod lanes;
 pub mod name;
 pub mod publication;
+pub mod publishing;
 pub mod record;
 pub mod rotation;
 pub mod selector;

@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::acceptance::{Order, Refusal};
 use super::keyring::{Keyring, Mode, Phase};
 use super::lanes::PerLane;
+use super::publishing;
 use super::record::provider_selector;
 use super::rotation::{Decision, Wait};
 use super::selector::SlotId;
@@ -36,6 +37,8 @@ pub struct Facts<'a> {
     pub import_fault: Option<&'a str>,
     /// Private keys were lost and mail may leave unsigned.
     pub keys_lost: bool,
+    /// What publishers say is amiss or awaited.
+    pub publishing: Option<publishing::Told>,
     /// Now.
     pub now: Timestamp,
 }

@@ -5,7 +5,9 @@
 
 pub mod dns;
 pub mod dns_role;
+pub mod publish;
 pub mod random;
+pub mod servers;
 
 use std::sync::Arc;
 use std::time::Duration;

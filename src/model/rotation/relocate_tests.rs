@@ -16,7 +16,12 @@ fn home(initial: &str) -> Home {
         provider: "default".into(),
         guid: Guid::derive(&domain, &GuidStyle::Readable, [&selector, &selector]),
         initial_domain: DnsName::new(initial).unwrap(),
-        zone: ZoneSpec { apex: format!("_domainkey.{initial}"), name_servers: Vec::new(), negative_ttl: 60 },
+        zone: ZoneSpec {
+            apex: format!("_domainkey.{initial}"),
+            name_servers: Vec::new(),
+            negative_ttl: 60,
+            outlet: None,
+        },
         ttl: 300,
     }
 }

@@ -181,13 +181,17 @@ fn published_records(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
             KeyEvidence::Differs { .. } | KeyEvidence::Absent
                 if !matches!(state.phase, Phase::Generated { .. }) =>
             {
+                if let Some(told) = &facts.publishing {
+                    return Verdict::new(type_, false, told.reason, told.message.clone());
+                }
                 return Verdict::new(
                     type_,
                     false,
                     Reason::RecordsContradicted,
                     format!(
-                        "DNS does not have our key at {name}; the mail provider must see that the zone {} is delegated to the operator's DNS servers and that they run",
-                        facts.vault.home.zone.apex
+                        "DNS does not have our key at {name}; the mail provider must see that the zone {} is delegated to {} and that they run",
+                        facts.vault.home.zone.apex,
+                        servers(facts)
                     ),
                 );
             }
@@ -199,18 +203,29 @@ fn published_records(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     }
     let waits = SlotId::ALL.into_iter().any(|s| !published(ring, s));
     if waits {
+        if let Some(told) = &facts.publishing {
+            return Verdict::new(type_, false, told.reason, told.message.clone());
+        }
         let why = unclear.map(|why| format!(" ({why})")).unwrap_or_default();
         return Verdict::new(
             type_,
             false,
             Reason::RecordsPending,
             format!(
-                "our TXT records are not all seen in DNS yet{why}; if this lasts, the mail provider must check that the zone {} is delegated to the operator's DNS servers",
-                facts.vault.home.zone.apex
+                "our TXT records are not all seen in DNS yet{why}; if this lasts, the mail provider must check that the zone {} is delegated to {}",
+                facts.vault.home.zone.apex,
+                servers(facts)
             ),
         );
     }
     Verdict::new(type_, true, Reason::RecordsSeen, "our TXT records are in DNS")
+}
+
+fn servers(facts: &Facts<'_>) -> &'static str {
+    match facts.order.home.zone.outlet {
+        None => "the operator's DNS servers",
+        Some(_) => "the DNS servers on which the records are published",
+    }
 }
 
 fn published(ring: &Keyring, slot: SlotId) -> bool {

@@ -1,0 +1,142 @@
+//! What shall be where, from a record set and what is known of where its records are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{method, place_id};
+use crate::api::{
+    DkimRecordSetSpec, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishedRecord, ZoneSpec,
+};
+use crate::model::keyring::later;
+use crate::model::name::DnsName;
+
+/// How long a record set that was deleted under a living claim is held, so that the claim can be let go first if its
+/// holder is gone, too.
+const HELD: SignedDuration = SignedDuration::from_secs(30);
+
+/// A record as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The text.
+    pub text: String,
+    /// Seconds.
+    pub ttl: u32,
+}
+
+/// One place, with what shall be there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Stands for the place.
+    pub id: String,
+    /// The zone, and how records get into it.
+    pub zone: ZoneSpec,
+    /// Whether records are being moved away from here.
+    pub leaving: bool,
+    /// The records that shall be there.
+    pub wanted: BTreeMap<DnsName, Wanted>,
+    /// Names that may hold records of ours and shall not any more.
+    pub unwanted: BTreeSet<DnsName>,
+}
+
+/// What a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Book<'a> {
+    /// The record set.
+    pub spec: &'a DkimRecordSetSpec,
+    /// Where its records are, as far as it was written down.
+    pub status: &'a DkimRecordSetStatus,
+    /// When the object was deleted, where it was.
+    pub deleted: Option<Timestamp>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What to do for a record set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Everything is with the embedded server, nothing is anywhere else.
+    Embedded,
+    /// Bring these places about.
+    Places(Vec<Place>),
+    /// Leave the records where they are and let the object go: it was deleted under a living claim and is made again
+    /// at once. The new one finds its records by their marks.
+    LetGo,
+}
+
+/// Plans.
+#[must_use]
+pub fn plan(book: &Book<'_>) -> Plan {
+    let Book { spec, status, deleted, now } = *book;
+    if let (Some(deleted), Some(_)) = (deleted, &spec.claim_ref)
+        && later(deleted, HELD) <= now
+    {
+        return Plan::LetGo;
+    }
+    let drains = |record: &PublishedRecord| record.keep_until.as_ref().is_some_and(|until| until.0 > now);
+    let stays = |record: &PublishedRecord| deleted.is_none() || spec.claim_ref.is_some() || drains(record);
+    let mut places: Vec<Place> = Vec::new();
+    for placed in spec.placements() {
+        let id = place_id(placed.zone);
+        let at = match places.iter().position(|place| place.id == id) {
+            Some(at) => at,
+            None => {
+                places.push(Place::new(id, placed.zone.clone(), false));
+                places.len() - 1
+            }
+        };
+        for record in placed.records.iter().filter(|record| stays(record)) {
+            let Ok(name) = DnsName::new(&record.name) else { continue };
+            let wanted = Wanted { text: record.value.clone(), ttl: u32::try_from(record.ttl).unwrap_or(0) };
+            places[at].wanted.entry(name).or_insert(wanted);
+        }
+    }
+    let all: BTreeMap<DnsName, Wanted> = places.iter().flat_map(|place| place.wanted.clone()).collect();
+    for known in &status.places {
+        let at = match places.iter().position(|place| place.id == known.id) {
+            Some(at) => at,
+            None => {
+                let mut place = Place::new(known.id.clone(), known.zone.clone(), true);
+                if !over(known, now) {
+                    place.wanted = within(&all, &known.zone);
+                }
+                places.push(place);
+                places.len() - 1
+            }
+        };
+        let place = &mut places[at];
+        let names = known.records.iter().filter_map(|record| DnsName::new(&record.name).ok());
+        place.unwanted = names.filter(|name| !place.wanted.contains_key(name)).collect();
+    }
+    // A place that was left and holds nothing any more is forgotten.
+    places.retain(|place| !(place.leaving && place.wanted.is_empty() && place.is_empty_of_ours()));
+    if places.iter().all(|place| method(&place.zone) == PublishMethod::Embedded) {
+        return Plan::Embedded;
+    }
+    Plan::Places(places)
+}
+
+impl Place {
+    fn new(id: String, zone: ZoneSpec, leaving: bool) -> Self {
+        Self { id, zone, leaving, wanted: BTreeMap::new(), unwanted: BTreeSet::new() }
+    }
+
+    /// Whether there is nothing to withdraw: by name, or because nobody here can withdraw it.
+    fn is_empty_of_ours(&self) -> bool {
+        match method(&self.zone) {
+            PublishMethod::Embedded | PublishMethod::Manual => true,
+            PublishMethod::Rfc2136 | PublishMethod::DnsEndpoint => self.unwanted.is_empty(),
+        }
+    }
+}
+
+/// Whether the time of a former place is over.
+fn over(known: &PlaceStatus, now: Timestamp) -> bool {
+    known.withdraw_at.as_ref().is_some_and(|at| at.0 <= now)
+}
+
+/// The records whose names are in a zone.
+fn within(all: &BTreeMap<DnsName, Wanted>, zone: &ZoneSpec) -> BTreeMap<DnsName, Wanted> {
+    let Ok(apex) = DnsName::new(&zone.apex) else { return BTreeMap::new() };
+    all.iter().filter(|(name, _)| name.is_in(&apex)).map(|(n, w)| (n.clone(), w.clone())).collect()
+}

@@ -1,0 +1,113 @@
+//! What is known of each record set from the last time: whether it may rest, and how often it had to be tried.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// Pause before the first look at something that is awaited.
+const FIRST: Duration = Duration::from_millis(500);
+/// Longest pause while something is awaited.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// What a record set was worked on from: nothing is to be done until one of it changes, or time comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// The object's uid.
+    pub uid: Option<String>,
+    /// The spec's generation.
+    pub generation: Option<i64>,
+    /// Whether it is being deleted.
+    pub deleted: bool,
+    /// Its status, as JSON.
+    pub status: String,
+    /// What else it depends on.
+    pub provider: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    rest: Option<(Basis, Instant)>,
+    tries: i32,
+}
+
+/// Remembers, set by set.
+#[derive(Debug, Default)]
+pub struct Memory {
+    entries: Mutex<HashMap<String, Entry>>,
+}
+
+impl Memory {
+    /// For how long nothing is to be done for a set.
+    pub fn rest(&self, name: &str, basis: &Basis) -> Option<Duration> {
+        let entries = self.entries.lock();
+        let (known, until) = entries.get(name)?.rest.as_ref()?;
+        let left = until.checked_duration_since(Instant::now())?;
+        (known == basis && !left.is_zero()).then_some(left)
+    }
+
+    /// Notes that a set was worked on.
+    pub fn note(&self, name: &str, basis: Basis, rest: Duration) {
+        let mut entries = self.entries.lock();
+        entries.entry(name.to_owned()).or_default().rest = Some((basis, Instant::now() + rest));
+    }
+
+    /// The pause before the next try of a set for which something is awaited; it grows.
+    pub fn pause(&self, name: &str) -> Duration {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(name.to_owned()).or_default();
+        let pause = FIRST.mul_f64(1.5f64.powi(entry.tries)).min(LONGEST);
+        entry.tries = (entry.tries + 1).min(60);
+        pause
+    }
+
+    /// Nothing is awaited any more, or everything is new: pauses begin anew.
+    pub fn settle(&self, name: &str) {
+        if let Some(entry) = self.entries.lock().get_mut(name) {
+            entry.tries = 0;
+        }
+    }
+
+    /// Forgets a set.
+    pub fn forget(&self, name: &str) {
+        self.entries.lock().remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basis(generation: i64) -> Basis {
+        Basis {
+            uid: Some("u".into()),
+            generation: Some(generation),
+            deleted: false,
+            status: String::new(),
+            provider: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rests_until_something_changes_or_time_comes() {
+        let memory = Memory::default();
+        assert_eq!(memory.rest("a", &basis(1)), None);
+        memory.note("a", basis(1), Duration::from_secs(10));
+        assert_eq!(memory.rest("a", &basis(1)), Some(Duration::from_secs(10)));
+        assert_eq!(memory.rest("a", &basis(2)), None);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(memory.rest("a", &basis(1)), None);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_begin_anew() {
+        let memory = Memory::default();
+        assert_eq!(memory.pause("a"), FIRST);
+        assert!(memory.pause("a") > FIRST);
+        let last = (0..200).map(|_| memory.pause("a")).last();
+        assert_eq!(last, Some(LONGEST));
+        memory.settle("a");
+        assert_eq!(memory.pause("a"), FIRST);
+    }
+}

@@ -1,0 +1,25 @@
+//! Publishers: bring the records of DkimRecordSets into DNS that others run, by RFC 2136 or external-dns, or have people do
+//! it; look whether they are there; and say so in the sets' status.
+//!
+//! They work from record sets alone and read no tenant's object and no key Secret. What to do is decided purely in
+//! [`crate::model::publishing`]; here it is done. A place is written down before anything is sent there, and a record
+//! set is held by a finalizer until its records are withdrawn.
+
+mod endpoint;
+mod memory;
+mod publisher;
+mod rfc2136;
+mod sight;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+pub use publisher::{Publisher, Settings};
+pub use rfc2136::UpdateError;
+
+/// Where time comes from.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Finalizer on record sets whose records are with publishers: those are withdrawn before the object goes.
+pub const FINALIZER: &str = "dkim-operator.io/publish";

@@ -1,0 +1,102 @@
+//! What the servers that a zone is delegated to say of our records: the proof that a publisher which reports nothing, or a
+//! human, has done it, and that a zone has moved.
+
+use crate::api::{PublishState, RecordState, Verification};
+use crate::lookup::{Looker, LookupConfig};
+use crate::model::name::DnsName;
+use crate::model::publishing::{Answer, Mark, Wanted, mark_name};
+use crate::model::sighting::{Outcome, ServerAnswer};
+
+/// Asks all servers of the zone that `name` is in for its texts and its marks.
+pub async fn answers(verification: &Verification, name: &DnsName) -> Vec<Answer> {
+    let Ok(mark) = mark_name(name) else { return Vec::new() };
+    // A looker of its own: one that remembers delegations would not see a zone move.
+    let looker = Looker::new(LookupConfig::of(verification));
+    let mut found = looker.texts(&[name.clone(), mark]).await.into_iter();
+    let (texts, marks) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+    texts
+        .iter()
+        .map(|answer| Answer {
+            server: shown(answer),
+            texts: texts_of(&answer.outcome),
+            negative_ttl: match answer.outcome {
+                Outcome::NxDomain { negative_ttl } | Outcome::NoData { negative_ttl } => Some(negative_ttl),
+                _ => None,
+            },
+            marks: marks.iter().find(|m| m.address == answer.address).and_then(|m| texts_of(&m.outcome)),
+        })
+        .collect()
+}
+
+fn shown(answer: &ServerAnswer) -> String {
+    match &answer.name {
+        Some(name) => format!("{name} ({})", answer.address.ip()),
+        None => answer.address.ip().to_string(),
+    }
+}
+
+/// The texts, none where the name has none, `None` where nothing was heard that proves anything.
+fn texts_of(outcome: &Outcome) -> Option<Vec<String>> {
+    match outcome {
+        Outcome::Txt { texts, .. } => Some(texts.clone()),
+        Outcome::Failed(_) => None,
+        _ => Some(Vec::new()),
+    }
+}
+
+/// How it stands with a record that somebody else publishes, by what the zone's servers say. `ours` is the mark it
+/// bears if it is published with one; `awaited` says whom to turn to while it is not there.
+#[must_use]
+pub fn judge(
+    name: &DnsName,
+    wanted: &Wanted,
+    answers: &[Answer],
+    ours: Option<&Mark>,
+    awaited: &str,
+) -> RecordState {
+    let state = |state, message: String| RecordState { name: name.to_string(), state, message };
+    if answers.is_empty() {
+        return state(
+            PublishState::Pending,
+            format!("the servers of the zone that holds {name} cannot be found; see that it is delegated"),
+        );
+    }
+    let mut missing = None;
+    for Answer { server, texts, marks, .. } in answers {
+        let Some(texts) = texts else {
+            missing = Some(format!("{server} gives no clear answer for {name}; it is asked again"));
+            continue;
+        };
+        match texts.as_slice() {
+            [text] if *text == wanted.text => {}
+            [] => missing = Some(format!("{server} does not have the TXT {name} yet; {awaited}")),
+            [_] => {
+                let marked = marks.iter().flatten().filter_map(|text| Mark::parse(text));
+                let theirs = ours.is_some_and(|ours| !marked.into_iter().any(|m| m.owner == ours.owner));
+                if theirs {
+                    return state(
+                        PublishState::Conflict,
+                        format!(
+                            "{server} has a TXT at {name} that is not ours; it is left alone. Remove it from the zone, then the key is published"
+                        ),
+                    );
+                }
+                missing = Some(format!("{server} has another TXT at {name}; {awaited}"));
+            }
+            several => {
+                return state(
+                    PublishState::Failed,
+                    format!(
+                        "{server} has {} TXT records at {name}, and with more than one verifiers fail (RFC 6376 section 3.6.2.2); remove all but this: {}",
+                        several.len(),
+                        wanted.text
+                    ),
+                );
+            }
+        }
+    }
+    match missing {
+        None => state(PublishState::Published, String::new()),
+        Some(words) => state(PublishState::Pending, words),
+    }
+}

@@ -1,0 +1,94 @@
+//! Providers that publish on servers of their own.
+
+use std::time::Duration;
+
+use dkim_operator::api::{DkimRecordSet, PublishState};
+use dkim_testbed::operator::NAMESPACE;
+use dkim_testbed::{TsigKey, eventually, nsupdate};
+use serde_json::{Value, json};
+
+use super::servers::{Make, Server};
+use super::{Outcome, World};
+
+pub const BOUND: Duration = Duration::from_secs(45);
+
+/// A server with a provider that publishes on it.
+pub struct Site {
+    pub server: Server,
+    pub key: TsigKey,
+    pub provider: String,
+    pub zone: String,
+}
+
+/// The settings of a provider that publishes on a server.
+pub fn settings(server: &Server, key: &TsigKey, zone: &str, secret: &str) -> Value {
+    json!({
+        "method": "RFC2136", "zone": zone, "nameServers": [],
+        "rfc2136": {
+            "server": server.address().to_string(),
+            "tsig": { "keyName": key.name, "algorithm": key.algorithm, "secretRef": { "name": secret } },
+        },
+    })
+}
+
+pub async fn put_key(world: &World, name: &str, key: &TsigKey) -> Outcome {
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "stringData": { "secret": key.secret },
+        "metadata": { "name": name, "namespace": NAMESPACE } });
+    world.apply(&secret).await?;
+    Ok(())
+}
+
+impl Site {
+    pub async fn new(
+        world: &World,
+        label: &str,
+        make: Make,
+        algorithm: &str,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let key = TsigKey::random("dkim-operator", algorithm);
+        let server = Server::start(make, &key).await?;
+        let zone = format!("{label}.example");
+        server.add_zone(&zone, 1).await?;
+        world.tree.delegate(&zone, &format!("ns1.{zone}"), server.address().ip()).await?;
+        let (provider, secret) = (label.to_owned(), format!("tsig-{label}"));
+        put_key(world, &secret, &key).await?;
+        let extra = json!({
+            "initialDomain": format!("{{namespace}}.{zone}"),
+            "publish": settings(&server, &key, &zone, &secret),
+        });
+        world.apply(&world.provider(&provider, extra)).await?;
+        Ok(Self { server, key, provider, zone })
+    }
+
+    pub fn reference(&self) -> Value {
+        json!({ "providerRef": { "name": self.provider } })
+    }
+
+    /// Where the key of a domain's first slot is.
+    pub fn record(&self, namespace: &str, domain: &str) -> String {
+        let guid = domain.replace('-', "--").replace('.', "-");
+        format!("selector1-{guid}._domainkey.{namespace}.{}", self.zone)
+    }
+
+    pub async fn foreign(&self, commands: &str) -> Outcome {
+        nsupdate(self.server.address(), &self.key, &self.zone, commands).await?;
+        Ok(())
+    }
+}
+
+/// Waits until the record set is as it should be.
+pub async fn until_set<T>(
+    world: &World,
+    domain: &str,
+    what: &str,
+    check: impl Fn(&DkimRecordSet) -> Result<T, String>,
+) -> Result<T, dkim_testbed::Error> {
+    let api = world.record_sets();
+    eventually(BOUND, what, || async { check(&api.get(domain).await.map_err(|e| e.to_string())?) }).await
+}
+
+/// The states and messages of a record set, place by place.
+pub fn states(set: &DkimRecordSet) -> Vec<(bool, PublishState, String)> {
+    let places = set.status.iter().flat_map(|status| &status.places);
+    places.flat_map(|p| p.records.iter().map(|r| (p.leaving, r.state, r.message.clone()))).collect()
+}

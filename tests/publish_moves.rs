@@ -1,0 +1,303 @@
+//! Records published by others (external-dns, people), and moved from one place to another without a gap.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::publish::{BOUND, Site, put_key, settings, states, until_set};
+use common::servers::{Make, Server};
+use common::{Outcome, World, condition, world};
+use dkim_operator::api::{ConditionType, DkimRecordSet, PublishMethod, PublishState};
+use dkim_testbed::{TsigKey, eventually, lookup, nsupdate, txt};
+use serde_json::{Value, json};
+
+/// Asks the resolver for a name over and over, and counts.
+struct Poller {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Poller {
+    /// Every answer must be one text, and one of those that are known then.
+    fn start(world: &'static World, alias: String, domain: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let (mut count, mut faults) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                let set = world.record_sets().get(&domain).await.expect("the record set");
+                let known: Vec<String> = set.spec.records.iter().map(|r| r.value.clone()).collect();
+                match world.tree.lookup(&alias, "TXT").await {
+                    Ok(answer) => {
+                        let texts = answer.data("TXT");
+                        if texts.len() != 1 || !known.iter().any(|value| *value == texts[0]) {
+                            faults.push(answer.to_string());
+                        }
+                    }
+                    Err(error) => faults.push(error.to_string()),
+                }
+                count += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (count, faults)
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> (u32, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the poller ends")
+    }
+}
+
+/// The methods of the places in a record set's status, with whether they are being left.
+fn methods(set: &DkimRecordSet) -> Vec<(PublishMethod, bool)> {
+    let places = set.status.iter().flat_map(|status| &status.places);
+    let method = |zone: &dkim_operator::api::ZoneSpec| {
+        zone.outlet.as_ref().map_or(PublishMethod::Embedded, |o| o.method)
+    };
+    places.map(|place| (method(&place.zone), place.leaving)).collect()
+}
+
+#[tokio::test]
+async fn from_the_embedded_server_to_bind_and_on_to_knot_without_a_gap() -> Outcome {
+    let world = world().await;
+    let zone = "mover.example";
+    let embedded = world.operator.dns_addresses()[0];
+    world.operator.delegate(&world.tree, zone).await?;
+    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": { "zone": zone } });
+    world.apply(&world.provider("mover", extra.clone())).await?;
+    let domain = "tenant-mover.example";
+    let namespace = world.enabled(domain, json!({ "providerRef": { "name": "mover" } })).await?;
+    let set = world.record_sets().get(domain).await?;
+    assert_eq!(set.status, None, "nothing is written for the embedded server");
+    let record = set.spec.records[0].name.clone();
+    let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
+
+    let key = TsigKey::random("dkim-operator", "hmac-sha256");
+    put_key(world, "tsig-mover", &key).await?;
+    let bind = Server::start(Make::Bind, &key).await?;
+    bind.add_zone(zone, 1).await?;
+    let mut provider = world.provider("mover", extra.clone());
+    merge(&mut provider["spec"]["publish"], settings(&bind, &key, zone, "tsig-mover"));
+    world.apply(&provider).await?;
+    until_set(world, domain, "published on BIND, kept on the embedded server", |set| {
+        let methods = methods(set);
+        let wanted = [(PublishMethod::Rfc2136, false), (PublishMethod::Embedded, true)];
+        let told =
+            states(set).iter().any(|(leaving, _, m)| *leaving && m.contains("kept at the former place"));
+        let done = states(set)
+            .iter()
+            .filter(|(leaving, ..)| !leaving)
+            .all(|(_, s, _)| *s == PublishState::Published);
+        if methods == wanted && told && done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
+    })
+    .await?;
+    assert_eq!(bind.texts(&record).await?.len(), 1);
+    assert_eq!(lookup(embedded, &record, "TXT").await?.data("TXT").len(), 1, "the delegation leads here yet");
+
+    // The zone is delegated to both, then to the new one alone.
+    world.tree.delegate(zone, &format!("ns1.{zone}"), bind.address().ip()).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for ns in world.operator.name_servers() {
+        world.tree.root().remove_record(zone, "NS", Some(&format!("{ns}."))).await?;
+    }
+    // The former server's own NS records live an hour in the resolver.
+    world.tree.unbound().flush_name(zone).await?;
+    until_set(world, domain, "the embedded server is left", |set| {
+        let methods = methods(set);
+        if methods == [(PublishMethod::Rfc2136, false)] {
+            Ok(())
+        } else {
+            Err(format!("{methods:?} {:?}", states(set)))
+        }
+    })
+    .await?;
+    eventually(BOUND, "the embedded server stops serving the zone", || async {
+        let answer = lookup(embedded, &record, "TXT").await.map_err(|e| e.to_string())?;
+        if answer.code == "REFUSED" { Ok(()) } else { Err(answer.to_string()) }
+    })
+    .await?;
+
+    // On to another server; the records at the first one are withdrawn when they have drained.
+    let knot = Server::start(Make::Knot, &key).await?;
+    knot.add_zone(zone, 1).await?;
+    let mut provider = world.provider("mover", extra);
+    merge(&mut provider["spec"]["publish"], settings(&knot, &key, zone, "tsig-mover"));
+    world.apply(&provider).await?;
+    until_set(world, domain, "published on Knot, too", |set| {
+        let methods = methods(set);
+        let wanted = [(PublishMethod::Rfc2136, false), (PublishMethod::Rfc2136, true)];
+        if methods == wanted { Ok(()) } else { Err(format!("{methods:?}")) }
+    })
+    .await?;
+    world.tree.delegate(zone, &format!("ns2.{zone}"), knot.address().ip()).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.tree.root().remove_record(zone, "NS", Some(&format!("ns1.{zone}."))).await?;
+    world.tree.unbound().flush_name(zone).await?;
+    eventually(BOUND, "nothing of ours is left on BIND", || async {
+        let texts = bind.texts(&record).await.map_err(|e| e.to_string())?;
+        let marks = bind.texts(&format!("_owner.{record}")).await.map_err(|e| e.to_string())?;
+        if texts.is_empty() && marks.is_empty() { Ok(()) } else { Err(format!("{texts:?} {marks:?}")) }
+    })
+    .await?;
+    assert_eq!(knot.texts(&record).await?.len(), 1);
+    let (count, faults) = poller.stop().await;
+    println!("{count} answers of the resolver, {} of them wrong", faults.len());
+    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
+    world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
+    Ok(())
+}
+
+fn merge(into: &mut Value, from: Value) {
+    for (key, value) in from.as_object().expect("an object") {
+        into[key] = value.clone();
+    }
+}
+
+#[tokio::test]
+async fn people_publish_what_the_record_set_says() -> Outcome {
+    let world = world().await;
+    let mut site = Site::new(world, "byhand", Make::Knot, "hmac-sha256").await?;
+    site.provider = "byhand-manual".to_owned();
+    let extra = json!({
+        "initialDomain": format!("{{namespace}}.{}", site.zone),
+        "publish": { "method": "Manual", "zone": site.zone, "nameServers": [] },
+    });
+    world.apply(&world.provider(&site.provider, extra)).await?;
+    let (namespace, domain) = (world.plane.namespace().await?, "tenant-byhand.example");
+    world.tree.add_zone(domain, 1).await?;
+    world.create(&namespace, domain, site.reference()).await;
+    let records = until_set(world, domain, "it says what to publish", |set| {
+        let states = states(set);
+        let asked = states.len() == 2
+            && states
+                .iter()
+                .all(|(_, s, m)| *s == PublishState::Pending && m.contains("publish it: selector"));
+        if asked { Ok(set.spec.records.clone()) } else { Err(format!("{states:?}")) }
+    })
+    .await?;
+    world
+        .until(&namespace, domain, "the tenant is told whom to wait for", |d| {
+            let (_, _, message) = condition(d, ConditionType::RecordsPublished).ok_or("nothing")?;
+            if message.contains("by hand") { Ok(()) } else { Err(message) }
+        })
+        .await?;
+    for record in &records {
+        site.foreign(&format!("add {} 1 TXT {}", record.name, txt(&record.value))).await?;
+    }
+    world.publish_cnames(&namespace, domain).await?;
+    world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
+    Ok(())
+}
+
+/// What external-dns's definition asks of a DNSEndpoint, and no more.
+fn definition() -> Value {
+    let text = json!({ "type": "string" });
+    let endpoint = json!({ "type": "object", "properties": {
+        "dnsName": text, "recordType": text, "setIdentifier": text,
+        "recordTTL": { "type": "integer", "format": "int64" },
+        "targets": { "type": "array", "items": text },
+        "labels": { "type": "object", "additionalProperties": text },
+        "providerSpecific": { "type": "array", "items": { "type": "object",
+            "properties": { "name": text, "value": text } } },
+    } });
+    let schema = json!({ "type": "object", "properties": {
+        "spec": { "type": "object", "properties": { "endpoints": { "type": "array", "items": endpoint } } },
+        "status": { "type": "object", "properties": {
+            "observedGeneration": { "type": "integer", "format": "int64" } } },
+    } });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "dnsendpoints.externaldns.k8s.io", "annotations": {
+            "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/external-dns/pull/2007" } },
+        "spec": {
+            "group": "externaldns.k8s.io", "scope": "Namespaced",
+            "names": { "kind": "DNSEndpoint", "listKind": "DNSEndpointList", "plural": "dnsendpoints",
+                       "singular": "dnsendpoint" },
+            "versions": [{ "name": "v1alpha1", "served": true, "storage": true,
+                "subresources": { "status": {} }, "schema": { "openAPIV3Schema": schema } }],
+        },
+    })
+}
+
+#[tokio::test]
+async fn external_dns_publishes_what_the_objects_say() -> Outcome {
+    let world = world().await;
+    let site = Site::new(world, "extdns", Make::Bind, "hmac-sha256").await?;
+    let place = world.plane.namespace().await?;
+    let (namespace, domain) = (world.plane.namespace().await?, "tenant-extdns.example");
+    let extra = json!({
+        "initialDomain": format!("{{namespace}}.{}", site.zone),
+        "publish": { "method": "DNSEndpoint", "zone": site.zone, "nameServers": [],
+            "dnsEndpoint": { "namespace": place, "labels": { "dns": "public" } } },
+    });
+    world.apply(&world.provider("extdns-objects", extra)).await?;
+    world.tree.add_zone(domain, 1).await?;
+    world.create(&namespace, domain, json!({ "providerRef": { "name": "extdns-objects" } })).await;
+    let failed = |words: &'static str| {
+        move |set: &DkimRecordSet| {
+            let states = states(set);
+            let told = states.iter().any(|(_, s, m)| *s == PublishState::Failed && m.contains(words));
+            if told { Ok(()) } else { Err(format!("{states:?}")) }
+        }
+    };
+    until_set(world, domain, "it says that a right is missing", failed("publish.dnsEndpointNamespaces"))
+        .await?;
+    let role = ["create", "role", "endpoints", "--verb=get,create,update,delete"];
+    let role = [&role[..], &["--resource=dnsendpoints.externaldns.k8s.io", "-n", &place]].concat();
+    world.apply(&definition()).await?;
+    eventually(BOUND, "the definition is served", || async {
+        let output = world.plane.kubectl(["get", "dnsendpoints", "-A"]).await.map_err(|e| e.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    })
+    .await?;
+    world.plane.kubectl(role).await?.ok()?;
+    let account = "--serviceaccount=dkim-system:dkim-operator-controller";
+    let binding = ["create", "rolebinding", "endpoints", "--role=endpoints", account, "-n", &place];
+    world.plane.kubectl(binding).await?.ok()?;
+    let object = eventually(BOUND, "the object is written", || async {
+        let args = ["get", "dnsendpoints", domain, "-n", &place, "-o", "json"];
+        let text =
+            world.plane.kubectl(args).await.map_err(|e| e.to_string())?.ok().map_err(|e| e.to_string())?;
+        let object: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let endpoints = object["spec"]["endpoints"].as_array().map_or(0, Vec::len);
+        if endpoints == 4 { Ok(object) } else { Err(text) }
+    })
+    .await?;
+    assert_eq!(object["metadata"]["labels"]["dns"], "public");
+    until_set(world, domain, "it waits for external-dns", |set| {
+        let states = states(set);
+        let told = states
+            .iter()
+            .all(|(_, s, m)| *s == PublishState::Pending && m.contains("--managed-record-types=TXT"));
+        if told && states.len() == 2 { Ok(()) } else { Err(format!("{states:?}")) }
+    })
+    .await?;
+    // As external-dns does with RFC 2136: each target is the data of a record in the form of zone files.
+    for endpoint in object["spec"]["endpoints"].as_array().expect("endpoints") {
+        let word = |field: &str| endpoint[field].as_str().expect(field).to_owned();
+        let data = endpoint["targets"][0].as_str().expect("a target");
+        let add = format!("add {} {} {} {data}", word("dnsName"), endpoint["recordTTL"], word("recordType"));
+        nsupdate(site.server.address(), &site.key, &site.zone, &add).await?;
+    }
+    world.publish_cnames(&namespace, domain).await?;
+    world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
+    let record = site.record(&namespace, domain);
+    let set = world.record_sets().get(domain).await?;
+    let value = &set.spec.records.iter().find(|r| r.name == record).expect("the record").value;
+    assert_eq!(site.server.texts(&record).await?.join(" and "), *value);
+    world.plane.kubectl(["delete", "dkim", domain, "-n", &namespace, "--timeout=30s"]).await?.ok()?;
+    eventually(BOUND, "the object is gone when the record has drained", || async {
+        let args = ["get", "dnsendpoints", "-n", &place, "-o", "name"];
+        let left = world.plane.kubectl(args).await.map_err(|e| e.to_string())?.stdout;
+        let set = world.record_sets().get_opt(domain).await.map_err(|e| e.to_string())?;
+        if left.trim().is_empty() && set.is_none() { Ok(()) } else { Err(left) }
+    })
+    .await?;
+    Ok(())
+}
