@@ -112,7 +112,8 @@ async fn keys_are_switched_while_mail_flows() {
     let postfix = Postfix::start(&socket, sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
     let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
-    let flow = Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect());
+    let flow =
+        Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect(), flow::KINDS);
     for rotation in 0..=ROTATIONS {
         if rotation > 0 {
             rolling.iter_mut().for_each(Rolling::switch);
@@ -253,7 +254,8 @@ async fn restarts_lose_nothing() {
     let postfix = Postfix::start(&milter.inet(), sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
     let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
-    let flow = Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect());
+    let flow =
+        Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect(), flow::KINDS);
     for _ in 0..3 {
         let before = flow.sent();
         eventually(PATIENCE, "mail flows", || {

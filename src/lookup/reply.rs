@@ -144,6 +144,15 @@ impl Reply {
         }
     }
 
+    /// The owner of the SOA in the answer: the zone the name is in.
+    #[must_use]
+    pub fn zone(&self) -> Option<DnsName> {
+        self.answers()
+            .chain(&self.message.authorities)
+            .find(|r| r.record_type() == RecordType::SOA)
+            .and_then(owner)
+    }
+
     /// How long a negative answer may be remembered (RFC 2308 §5): the lesser of the SOA's TTL and its minimum.
     #[must_use]
     pub fn negative_ttl(&self) -> Option<u32> {
