@@ -375,12 +375,13 @@ async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
         (None, None) => return Err(Failure::NoKeys),
     };
     let (ready, is_ready) = watch::channel(false);
-    let work = sync::run(source, args.options(), ready, stop_signal());
+    let metrics = Metrics::default();
+    let work = sync::run(source, args.options(), &metrics, ready, stop_signal());
     if args.once {
         return Ok(work.await?);
     }
     let waits_for = "the first files for the signer";
-    let probes = probes::serve(args.health_addr, waits_for, is_ready, Metrics::default());
+    let probes = probes::serve(args.health_addr, waits_for, is_ready, metrics.clone());
     tokio::select! {
         done = work => Ok(done?),
         ended = probes => Ok(ended?),

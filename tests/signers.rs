@@ -32,6 +32,7 @@ const PROVIDER: &str = "contoso.onmail.example";
 struct Sync {
     process: Process,
     dir: PathBuf,
+    health: SocketAddr,
     _scratch: Scratch,
     _tree: tempfile::TempDir,
     _holding: Address,
@@ -65,7 +66,7 @@ impl Sync {
             })
             .await
             .unwrap();
-        Self { process, dir, _scratch: scratch, _tree: tree, _holding: holding }
+        Self { process, dir, health, _scratch: scratch, _tree: tree, _holding: holding }
     }
 
     fn path(&self, name: &str) -> String {
@@ -175,7 +176,7 @@ async fn roll(
 }
 
 /// Old key files are gone, what is there has the right owner and mode.
-fn check_files(sync: &Sync, user: &str, expected_keys: usize) {
+async fn check_files(sync: &Sync, user: &str, expected_keys: usize) {
     use std::os::unix::fs::MetadataExt;
     let (uid, gid) = ids(user);
     let keys: Vec<_> = std::fs::read_dir(sync.dir.join("keys")).unwrap().flatten().collect();
@@ -186,6 +187,12 @@ fn check_files(sync: &Sync, user: &str, expected_keys: usize) {
     }
     let log = sync.process.log_text();
     assert!(!log.contains("PRIVATE") && !log.contains("ERROR"), "{log}");
+    let metrics = http(sync.health, "GET /metrics", &[], b"").await.unwrap();
+    for line in ["dkim_operator_sync_failures_total 0", "dkim_operator_sync_unreadable_sources 0"] {
+        assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+    }
+    let signatures = metrics.lines().find_map(|l| l.strip_prefix("dkim_operator_sync_signatures "));
+    assert_eq!(signatures, Some(expected_keys.to_string().as_str()), "{metrics}");
 }
 
 /// A milter socket that listens.
@@ -235,7 +242,7 @@ async fn postfix_and_opendkim() {
     let mut arrivals = Arrivals::new(&sink, &judges, &ask);
     let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), opendkim.log_tail(20), postfix.log());
     roll("Postfix + OpenDKIM", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "opendkim", 3);
+    check_files(&sync, "opendkim", 3).await;
 }
 
 /// An rspamd that signs, as a milter.
@@ -286,7 +293,7 @@ async fn postfix_and_rspamd_with_every_signature() {
     let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
     roll("Postfix + rspamd (signatures.map)", &dns, postfix.address(), &mut arrivals, &mut rolling, log)
         .await;
-    check_files(&sync, "_rspamd", 4);
+    check_files(&sync, "_rspamd", 4).await;
     drop(process);
 }
 
@@ -307,7 +314,7 @@ async fn postfix_and_rspamd_with_maps() {
     let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_default();
     let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
     roll("Postfix + rspamd (selector_map)", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "_rspamd", 2);
+    check_files(&sync, "_rspamd", 2).await;
     drop(process);
 }
 
@@ -324,7 +331,7 @@ async fn exim() {
     let mut arrivals = Arrivals::new(&sink, &judges, &ask);
     let log = || format!("{}\n{}", sync.process.log_tail(20), exim.log());
     roll("Exim", &dns, exim.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "Debian-exim", 4);
+    check_files(&sync, "Debian-exim", 4).await;
 }
 
 /// It reads its files at start and never again: the hook asks for a restart. Mail that comes meanwhile is deferred.
@@ -379,6 +386,6 @@ async fn postfix_and_dkimpy_milter() {
         format!("{}\n{milter}\n{}", sync.process.log_tail(20), postfix.log())
     };
     roll("Postfix + dkimpy-milter", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "dkimpy-milter", 3);
+    check_files(&sync, "dkimpy-milter", 3).await;
     supervisor.abort();
 }

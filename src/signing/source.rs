@@ -291,10 +291,10 @@ impl KeySet {
         self.complete
     }
 
-    /// Whether something is there that cannot be used: a domain may have keys that are not known.
+    /// How much is there that cannot be used: as many domains may have keys that are not known.
     #[must_use]
-    pub fn has_problems(&self) -> bool {
-        !self.problems.is_empty()
+    pub fn problems(&self) -> usize {
+        self.problems.len()
     }
 
     /// Each domain's keys, sorted by domain.
@@ -394,12 +394,12 @@ mod tests {
             assert!(set.take(event).is_err());
         }
         assert_eq!(set.domains().len(), 2);
-        assert!(set.has_problems());
+        assert_eq!(set.problems(), 1);
         fs::remove_dir_all(dir.path().join("b")).unwrap();
         for event in known.look(dir.path()).0 {
             set.take(event).unwrap();
         }
-        assert!(!set.has_problems());
+        assert_eq!(set.problems(), 0);
         assert_eq!(set.domains().len(), 1);
     }
 

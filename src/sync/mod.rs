@@ -7,6 +7,7 @@
 //! At no moment does a table name a key file that is not there or holds another key, wherever a crash comes.
 
 mod args;
+mod counts;
 mod disk;
 mod error;
 mod format;
@@ -26,7 +27,9 @@ pub use error::{SyncError, TellError};
 pub use format::Format;
 pub use tell::{ReloadSignal, Tell};
 
+use crate::metrics::Metrics;
 use crate::signing::{KeySet, KeySource};
+use counts::{Counts, whole};
 use disk::Disk;
 use keeper::{Due, Keeper};
 use wanted::Wanted;
@@ -63,6 +66,7 @@ pub struct SyncOptions {
 pub async fn run(
     source: KeySource,
     options: SyncOptions,
+    metrics: &Metrics,
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), SyncError> {
@@ -82,6 +86,7 @@ pub async fn run(
         began,
         behind: false,
         complained: Vec::new(),
+        counts: Counts::register(metrics),
     };
     let mut pause = FIRST_PAUSE;
     let mut wake: Option<Instant> = None;
@@ -118,6 +123,7 @@ pub async fn run(
                 next.map(|after| Instant::now() + after)
             }
             Err(error) => {
+                work.counts.failures.inc();
                 tracing::error!(%error, "the signer's files are not up to date; trying again in {pause:?}");
                 let at = Instant::now() + pause;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -138,6 +144,7 @@ struct Work {
     behind: bool,
     /// What was left out, as told last.
     complained: Vec<String>,
+    counts: Counts,
 }
 
 impl Work {
@@ -153,13 +160,15 @@ impl Work {
         if !self.keys.is_complete() {
             return Ok(None);
         }
+        self.counts.unreadable.set(whole(self.keys.problems()));
         if self.behind {
             let wanted = Wanted::of(self.format, &self.keys)?;
             if wanted.left_out != self.complained {
                 wanted.left_out.iter().for_each(|text| tracing::warn!("{text}"));
                 self.complained.clone_from(&wanted.left_out);
             }
-            self.keeper.write(&wanted, self.keys.has_problems())?;
+            self.keeper.write(&wanted, self.keys.problems() > 0)?;
+            self.counts.left_out.set(whole(wanted.left_out.len()));
             self.behind = false;
         }
         self.keeper.retire(self.began.elapsed())?;
@@ -170,6 +179,9 @@ impl Work {
                     self.keeper.told(self.began.elapsed())?;
                     let active = self.keeper.active();
                     let signatures: usize = active.iter().map(|set| set.signatures.len()).sum();
+                    self.counts.domains.set(whole(active.len()));
+                    self.counts.signatures.set(whole(signatures));
+                    self.counts.updates.inc();
                     tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
                 }
                 Due::Retire(after) => return Ok(Some(after.max(GATHER))),

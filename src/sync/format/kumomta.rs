@@ -37,7 +37,7 @@ fn toml(view: &View<'_>) -> String {
         let _ = write!(
             text,
             "\n[domain.\"{}\"]\nselector = \"{}\"\nfilename = \"{}\"\nalgo = \"{}\"\nheaders = {}\n\
-             header_canonicalization = \"{}\"\nbody_canonicalization = \"{}\"\nover_sign = {}\n",
+             header_canonicalization = \"{}\"\nbody_canonicalization = \"{}\"\n",
             set.domain,
             s.s,
             view.key(s),
@@ -48,8 +48,11 @@ fn toml(view: &View<'_>) -> String {
             names(s, '[', ']'),
             canonicalization(s.header_canonicalization),
             canonicalization(s.body_canonicalization),
-            s.oversign,
         );
+        // Older versions do not know it.
+        if s.oversign {
+            text.push_str("over_sign = true\n");
+        }
         if let Some(seconds) = s.expiration_seconds {
             let _ = writeln!(text, "expiration = {seconds}");
         }
@@ -74,15 +77,17 @@ fn lua(view: &View<'_>) -> String {
                 let _ = write!(
                     text,
                     "    {{ '{signer}', {{ domain = \"{}\", selector = \"{}\", key = \"{}\", headers = {}, \
-                     header_canonicalization = \"{}\", body_canonicalization = \"{}\", over_sign = {}",
+                     header_canonicalization = \"{}\", body_canonicalization = \"{}\"",
                     s.d,
                     s.s,
                     view.key(s),
                     names(s, '{', '}'),
                     canonicalization(s.header_canonicalization),
                     canonicalization(s.body_canonicalization),
-                    s.oversign,
                 );
+                if s.oversign {
+                    text.push_str(", over_sign = true");
+                }
                 if let Some(seconds) = s.expiration_seconds {
                     let _ = write!(text, ", expiration = {seconds}");
                 }
