@@ -230,7 +230,7 @@ async fn bounces_are_signed() {
     let [bounce] = mails.as_slice() else { panic!("{mails:?}") };
     let text = String::from_utf8_lossy(&bounce.message).into_owned();
     assert_eq!(bounce.from, "");
-    assert!(text.contains("multipart/report") && text.contains("From: MAILER-DAEMON@"), "{text}");
+    assert!(text.contains("multipart/report") && text.contains("MAILER-DAEMON@relay.example>"), "{text}");
     assert_eq!(
         selectors(&bounce.message),
         BTreeSet::from(["selector1".to_owned()]),
