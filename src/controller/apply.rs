@@ -5,7 +5,7 @@
 //! 3. The record set follows from the Secret.
 
 use getrandom::SysRng;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
@@ -88,6 +88,10 @@ pub async fn apply(
         }
     }
     forget_lost(&mut stored);
+    let late = ctx.clock.now().duration_since(now) > LONGEST;
+    if late && decision.changes.iter().any(counts_from_now) {
+        return Err(Error::Late);
+    }
     let secret = write_secret(ctx, order, owner, custodian, &stored).await?;
     let spec = record_spec(&record_set, &stored.vault, order, &[], now);
     let record_set = claim::save(ctx, &record_set, spec).await?;
@@ -98,6 +102,15 @@ pub async fn apply(
         record_set: version(&record_set.metadata),
         secret,
     })
+}
+
+/// Longest time from a decision to the Secret's write. A drain counts from the decision, and signers go on with the old
+/// key until the write: a controller that was frozen in between would cut the drain short.
+const LONGEST: SignedDuration = SignedDuration::from_secs(30);
+
+/// Whether a change is other than a new key, which may take its time to be made.
+fn counts_from_now(change: &VaultChange) -> bool {
+    !matches!(change, VaultChange::Key { change: Change::Generate { .. }, .. })
 }
 
 /// A key that stands in no phase any more, or is revoked, leaves memory and Secret.

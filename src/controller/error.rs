@@ -19,6 +19,9 @@ pub enum Error {
     /// Somebody else wrote in between; read again.
     #[error("{0}: written by somebody else in between; reading again")]
     Conflict(&'static str),
+    /// The decision is too old to be carried out; decide again.
+    #[error("the controller was held up for too long after it had decided; deciding again")]
+    Late,
     /// A key could not be made.
     #[error("making a key: {0}")]
     Key(#[from] KeyError),
@@ -70,7 +73,7 @@ impl Error {
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
-            Self::Conflict(_) => Class::Conflict,
+            Self::Conflict(_) | Self::Late => Class::Conflict,
             Self::Api { source, .. } => match source.as_ref() {
                 kube::Error::Api(status) if status.code == 403 => Class::Forbidden,
                 kube::Error::Api(status) if matches!(status.code, 400 | 405 | 413 | 415 | 422) => {

@@ -20,6 +20,9 @@ pub struct Keyring {
     pub slots: PerSlot<Slot>,
     /// Rotations past and asked for.
     pub log: RotationLog,
+    /// The moment of the latest change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Timestamp>,
 }
 
 /// As whom mail is signed with the active key.
@@ -196,6 +199,7 @@ impl Keyring {
             mode_since: now,
             slots: PerSlot([slot(one), slot(two)]),
             log: RotationLog::default(),
+            latest: None,
         }
     }
 
@@ -209,7 +213,7 @@ impl Keyring {
     /// back delays and never repeats.
     #[must_use]
     pub fn high_water(&self) -> Timestamp {
-        let mut latest = self.mode_since;
+        let mut latest = self.latest.map_or(self.mode_since, |latest| latest.max(self.mode_since));
         for (_, slot) in self.slots.iter() {
             let key = slot.phase.key().map(|k| k.created);
             let phase = match &slot.phase {

@@ -157,6 +157,7 @@ impl Change {
 impl Keyring {
     /// Applies one change at `now`. A change that does not fit the slot's phase alters nothing.
     pub fn apply(&mut self, change: &Change, now: Timestamp) {
+        self.latest = Some(self.latest.map_or(now, |latest| latest.max(now)));
         match *change {
             Change::LinkUp { slot, trusted_from } => self.slots[slot].link = Link::Up { trusted_from },
             Change::LinkDown { slot, since, older_ttl } => {

@@ -19,8 +19,13 @@ pub fn decide(keyring: &Keyring, policy: &Policy, observed: &Observed<'_>, now: 
     run.take_stock(observed);
     run.follow_links();
     run.follow_records();
-    let waiting = if policy.retired { run.retire() } else { run.choose_key() };
+    let mut waiting = if policy.retired { run.retire() } else { run.choose_key() };
+    let mode = run.ring.mode;
     run.choose_mode();
+    if run.ring.mode != mode && !policy.retired {
+        // What waited for a CNAME may wait no more.
+        waiting = run.choose_key();
+    }
     run.fill_slots(observed);
     let next = next_rotation(&run.ring, policy);
     let wake = run.wake(next);
@@ -264,7 +269,7 @@ impl Run<'_> {
             Some(evidence) => {
                 let seen = evidence.slots[slot];
                 let reached = !through_link || matches!(seen.link, LinkSight::Verified { .. });
-                if seen.key == KeySight::Matches && reached { Ok(()) } else { Err(Wait::Unclear { slot }) }
+                if seen.key.is_there() && reached { Ok(()) } else { Err(Wait::Unclear { slot }) }
             }
             None => {
                 self.look = true;
@@ -286,7 +291,7 @@ impl Run<'_> {
                     return;
                 };
                 let linked = |s: SlotId| matches!(evidence.slots[s].link, LinkSight::Verified { .. });
-                let seen = evidence.slots[active].key == KeySight::Matches;
+                let seen = evidence.slots[active].key.is_there();
                 if SlotId::ALL.into_iter().all(linked) && seen {
                     self.make(Change::SetMode { mode: Mode::Domain });
                 }
@@ -318,7 +323,9 @@ impl Run<'_> {
             let Policy { kind, ttl, link_per_key, .. } = *self.policy;
             let import = self.brought(slot).is_some();
             let older_ttl = match &self.ring.slots[slot].phase {
-                Phase::Empty => Some(self.ring.slots[slot].older_ttl),
+                // Nothing was ever there before the first keys; later, what went may be remembered.
+                Phase::Empty if self.ring.last_serial == 0 => Some(self.ring.slots[slot].older_ttl),
+                Phase::Empty => Some(ttl.max(self.ring.slots[slot].older_ttl)),
                 phase if self.is_over(phase) => Some(ttl),
                 Phase::Generated { key } | Phase::Published { key, .. } if self.outdated(slot, key) => {
                     Some(ttl.max(self.ring.slots[slot].older_ttl))

@@ -119,12 +119,22 @@ pub enum LinkSight {
 /// What DNS proves of a key's TXT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeySight {
-    /// Every server that was heard has this key and no other.
+    /// Every server has this key and no other.
     Matches,
+    /// Every server that was heard has it, but one was not heard: it may have an older answer.
+    MatchesWhereHeard,
     /// Every server that was heard has none or another.
     Contradicted,
     /// Servers disagree or none could be heard: proves nothing.
     Unclear,
+}
+
+impl KeySight {
+    /// Whether a key that every server had before is still there, as far as can be heard.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Matches | Self::MatchesWhereHeard)
+    }
 }
 
 /// Whether each slot's private key is in custody: there, readable, and the one whose fingerprint is on record.

@@ -211,7 +211,7 @@ impl Sights {
                 (LinkSight::Broken { .. }, LinkSight::Verified { older_ttl }) => match there.key {
                     KeySight::Matches => seen.link = LinkSight::Verified { older_ttl },
                     KeySight::Contradicted => {}
-                    KeySight::Unclear => seen.link = LinkSight::Unclear,
+                    KeySight::MatchesWhereHeard | KeySight::Unclear => seen.link = LinkSight::Unclear,
                 },
                 (LinkSight::Broken { .. }, LinkSight::Unclear) => seen.link = LinkSight::Unclear,
                 _ => {}

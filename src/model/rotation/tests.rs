@@ -410,6 +410,51 @@ fn where_the_tenant_publishes_keys_a_rotation_waits_for_the_new_one() {
     assert_eq!(world.ring.log.count, 2);
 }
 
+#[test]
+fn a_waiting_key_that_is_lost_is_remembered_by_resolvers_like_any_other() {
+    let mut world = World::enabled();
+    world.custody[SlotId::Two] = false;
+    world.settle();
+    let Phase::Published { key, seen, settled } = &world.ring.slots[SlotId::Two].phase else { panic!() };
+    assert_eq!((key.serial, *settled), (3, later(*seen, SignedDuration::from_secs(i64::from(TTL)))));
+}
+
+#[test]
+fn a_key_counts_as_published_only_once_every_server_was_heard() {
+    let mut world = World::new();
+    world.keys = PerSlot([KeySight::MatchesWhereHeard; 2]);
+    world.settle();
+    assert_eq!(world.phase(SlotId::One), "Generated", "the silent server may have an older answer");
+    world.keys = PerSlot([KeySight::Matches; 2]);
+    world.settle();
+    world.keys = PerSlot([KeySight::MatchesWhereHeard; 2]);
+    world.pass(i64::from(NEGATIVE_TTL));
+    assert_eq!(world.ring.active(), Some(SlotId::One), "it was heard before");
+}
+
+#[test]
+fn a_rotation_that_waited_for_a_cname_goes_on_in_the_same_decision_as_signing_falls_back() {
+    let mut world = World::enabled();
+    world.links = PerSlot([LinkSight::Unclear; 2]);
+    world.now = later(world.now, SignedDuration::from_hours(24 * 180));
+    assert_eq!(world.step().waiting, Some(Wait::Unclear { slot: SlotId::Two }));
+    world.policy.enabled = false;
+    world.step();
+    assert_eq!((world.ring.active(), world.ring.mode), (Some(SlotId::Two), Mode::Default));
+    assert!(world.step().changes.is_empty());
+}
+
+#[test]
+fn the_latest_moment_is_known_even_when_what_happened_then_is_undone() {
+    let mut world = World::new();
+    world.settle();
+    let seen = world.now;
+    world.keys[SlotId::One] = KeySight::Contradicted;
+    world.pass(5);
+    assert_eq!(world.phase(SlotId::One), "Generated");
+    assert_eq!(world.ring.high_water(), later(seen, SignedDuration::from_secs(5)));
+}
+
 /// What a random walk may do between two decisions.
 #[derive(Debug, Clone)]
 enum Event {
