@@ -45,7 +45,7 @@ fn every_dependency_has_its_reason() {
     let explained: BTreeSet<&str> =
         page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut used = BTreeSet::new();
-    let manifests = [read("Cargo.toml"), read("testbed/Cargo.toml")];
+    let manifests = [read("Cargo.toml"), read("testbed/Cargo.toml"), read("proof/Cargo.toml")];
     for manifest in &manifests {
         let mut listed = false;
         for line in manifest.lines() {

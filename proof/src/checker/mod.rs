@@ -1,0 +1,104 @@
+//! Every history of a small world: time in ticks, two of our DNS servers, every legal content of every resolver's
+//! cache, two controllers, a tenant and its CNAMEs, and any few faults together.
+
+pub mod kernel;
+pub mod properties;
+mod rest;
+mod steps;
+pub mod store;
+pub mod world;
+
+use std::time::Duration;
+
+use stateright::{Checker, HasDiscoveries, Model};
+
+use crate::rules::Rules;
+use crate::terms::Times;
+use kernel::Kernel;
+use store::TICK;
+use world::{Start, World};
+
+/// The spans of the small world, in ticks: all different where the difference matters, and as short as can be.
+#[must_use]
+pub fn times() -> Times {
+    let ticks = |n: i64| u32::try_from(n * TICK).expect("small");
+    Times {
+        ttl: ticks(2),
+        negative_ttl: ticks(1),
+        interval: ticks(5),
+        drain: ticks(2),
+        signer_lag: ticks(1),
+        grace: ticks(2),
+        look: ticks(1) / 2,
+    }
+}
+
+/// What a search found.
+#[derive(Debug)]
+pub struct Found {
+    /// Distinct states.
+    pub states: usize,
+    /// The longest of the shortest ways to them.
+    pub depth: usize,
+    /// Properties checked.
+    pub properties: usize,
+    /// The properties that do not hold, each with the shortest history that shows it.
+    pub broken: Vec<(&'static str, String)>,
+    /// Whether every history was gone through.
+    pub complete: bool,
+}
+
+/// What to go through.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    /// Where histories begin.
+    pub start: Start,
+    /// Most faults in one history.
+    pub faults: u8,
+    /// Their kinds, bits of [`world::faults`].
+    pub kinds: u8,
+}
+
+/// Goes through every history; gives up after `limit`. Ends early where something breaks.
+#[must_use]
+pub fn search(rules: Rules, scope: Scope, limit: Duration) -> Found {
+    let Scope { start, faults, kinds } = scope;
+    let world = World { kernel: Kernel::new(rules, times()), faults, kinds, start, rest: Default::default() };
+    let properties = world.properties().len();
+    let begun = std::time::Instant::now();
+    let checker = world
+        .checker()
+        .threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .finish_when(HasDiscoveries::Any)
+        .timeout(limit)
+        .spawn_bfs()
+        .join();
+    let broken = checker
+        .discoveries()
+        .into_iter()
+        .map(|(name, path)| (name, history(checker.model(), &path)))
+        .collect();
+    Found {
+        states: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        properties,
+        broken,
+        complete: checker.is_done() && begun.elapsed() < limit,
+    }
+}
+
+fn history(world: &World, path: &stateright::Path<world::State, world::Action>) -> String {
+    let mut text = String::new();
+    let mut last = None;
+    for (state, action) in path.clone().into_vec() {
+        if let Some(action) = action {
+            text.push_str(&format!("  {action:?}\n"));
+        }
+        last = Some(state);
+    }
+    if let Some(state) = last {
+        let words = world.kernel.describe(state.secret, state.set);
+        text.push_str(&format!("  => {state:?}\n{words}\n"));
+    }
+    text
+}

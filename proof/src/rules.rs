@@ -1,0 +1,282 @@
+//! The rules of rotation, true or with one fault seeded.
+//!
+//! A fault never touches the operator's code: it alters what one of its functions is told, or what comes of what it
+//! answered. A proof that passes with a fault in place proves nothing, so every one of them must be caught.
+
+use dkim_operator::api::PublishedRecord;
+use dkim_operator::model::acceptance::Order;
+use dkim_operator::model::cadence::Cadence;
+use dkim_operator::model::keyring::{Keyring, Link, Phase};
+use dkim_operator::model::lanes::{LaneId, PerLane};
+use dkim_operator::model::publication;
+use dkim_operator::model::rotation::{
+    self, Change, Evidence, KeySight, LaneObserved, LinkSight, Policy, VaultDecision, Wanted,
+};
+use dkim_operator::model::selector::SlotId;
+use dkim_operator::model::sighting::Observation;
+use dkim_operator::model::vault::{Vault, VaultChange};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::checker::world::faults;
+
+macro_rules! mutants {
+    ($($(#[doc = $what:literal])* $name:ident $(@ $($kind:ident)|+)?,)*) => {
+        /// One seeded fault.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Mutant { $($(#[doc = $what])* $name,)* }
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The kinds of faults, bits of [`faults`], it takes one of each to show it; none for most.
+            #[must_use]
+            pub fn shown_by(self) -> u8 {
+                match self { $(Self::$name => 0 $($(| faults::$kind)+)?,)* }
+            }
+        }
+    };
+}
+
+mutants! {
+    /// A key signs as soon as it is seen, whatever resolvers remember.
+    SettlingSkipped,
+    /// The old key stays for half the drain.
+    DrainTooShort,
+    /// The drain begins when signers are told, not when the last of them has heard.
+    SignerLagIgnored,
+    /// A key counts as seen whatever DNS says.
+    SwitchBeforePublish,
+    /// Servers that fail are taken for servers that agree.
+    FailureTakenForYes,
+    /// Servers that fail are taken for servers that have nothing.
+    FailureTakenForNo,
+    /// A look of any age is good enough for a switch.
+    StaleLookTrusted @ STALE,
+    /// The TTL of the key before in the slot is forgotten.
+    OlderTtlIgnored,
+    /// Resolvers' memory of our negative answers is forgotten.
+    NegativeTtlIgnored,
+    /// Resolvers' memory of what the tenant had before the CNAME is forgotten.
+    LinkMemoryIgnored @ TENANT,
+    /// Signing as the domain does not wait for the CNAMEs.
+    LinksNotNeeded,
+    /// One server is asked where there are two.
+    OneServerAsked,
+    /// The clock is believed where it was set back.
+    ClockBelieved @ CLOCK,
+    /// A key that has signed is taken out of publication when the other takes over.
+    RetiredWhileInUse,
+    /// A serial is used again.
+    SerialReused,
+    /// Signing falls back the moment a CNAME is missed.
+    GraceIgnored @ TENANT,
+    /// A request is carried out again and again.
+    RequestRepeated @ EDIT,
+    /// The schedule runs at double speed.
+    TwiceAsOften,
+    /// A pause is not heeded.
+    PauseIgnored @ EDIT,
+    /// Records go with the claim, drained or not.
+    ReleasedAtOnce @ DELETE,
+    /// Writes are not compared with what is there.
+    LastWriteWins @ SECOND,
+}
+
+/// The rules in force.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rules {
+    /// The fault in them.
+    pub mutant: Option<Mutant>,
+}
+
+impl Rules {
+    fn are(&self, mutant: Mutant) -> bool {
+        self.mutant == Some(mutant)
+    }
+
+    /// The operator's decision.
+    #[must_use]
+    pub fn decide(
+        &self,
+        vault: &Vault,
+        order: &Order,
+        observed: &PerLane<LaneObserved>,
+        now: Timestamp,
+    ) -> VaultDecision {
+        let Some(mutant) = self.mutant else {
+            return rotation::decide_vault(vault, &order.wanted(), observed, now);
+        };
+        let (mut vault, mut policy) = (vault.clone(), order.lanes.primary.policy.clone());
+        let (mut observed, now) = (observed.clone(), self.moment(&vault, now));
+        let evidence = observed.primary.sights.home.as_mut();
+        mislead(mutant, &mut vault.rings.primary, &mut policy, evidence, now);
+        let policies = PerLane { primary: &policy, second: None };
+        let wanted = Wanted { home: &order.home, policies, second: None };
+        let mut decision = rotation::decide_vault(&vault, &wanted, &observed, now);
+        distort(mutant, &mut decision.changes, now);
+        decision
+    }
+
+    /// The moment at which a decision is taken and applied.
+    #[must_use]
+    pub fn moment(&self, vault: &Vault, now: Timestamp) -> Timestamp {
+        if self.are(Mutant::ClockBelieved) { now } else { now.max(vault.high_water()) }
+    }
+
+    /// What a look proves.
+    #[must_use]
+    pub fn evidence(&self, observation: &Observation, order: &Order, ring: &Keyring) -> Evidence {
+        let mut heard = observation.clone();
+        if self.are(Mutant::OneServerAsked) {
+            for slot in SlotId::ALL {
+                heard.slots[slot].target_txt.truncate(1);
+            }
+        }
+        let question = order.question(LaneId::Primary, &order.lanes.primary.targets).expect("always there");
+        Evidence::of(&heard, &question, ring, order.delegation)
+    }
+
+    /// The serial of the next key.
+    #[must_use]
+    pub fn next_serial(&self, vault: &Vault) -> u64 {
+        let last = vault.last_serial();
+        if self.are(Mutant::SerialReused) { last.max(1) } else { last + 1 }
+    }
+
+    /// What stays of a record set whose claim is let go.
+    #[must_use]
+    pub fn release(
+        &self,
+        records: &[PublishedRecord],
+        drain: SignedDuration,
+        now: Timestamp,
+    ) -> Vec<PublishedRecord> {
+        if self.are(Mutant::ReleasedAtOnce) { Vec::new() } else { publication::release(records, drain, now) }
+    }
+
+    /// Whether a write fails where somebody wrote in between.
+    #[must_use]
+    pub fn compares(&self) -> bool {
+        !self.are(Mutant::LastWriteWins)
+    }
+}
+
+/// Alters what the decision is told.
+fn mislead(
+    mutant: Mutant,
+    ring: &mut Keyring,
+    policy: &mut Policy,
+    evidence: Option<&mut Evidence>,
+    now: Timestamp,
+) {
+    match mutant {
+        Mutant::DrainTooShort => policy.drain = SignedDuration::from_secs(policy.drain.as_secs() / 2),
+        Mutant::SignerLagIgnored => policy.signer_lag = SignedDuration::ZERO,
+        Mutant::NegativeTtlIgnored => policy.negative_ttl = 0,
+        Mutant::OlderTtlIgnored => policy.ttl = 0,
+        Mutant::GraceIgnored => policy.grace = SignedDuration::ZERO,
+        Mutant::PauseIgnored => policy.paused = false,
+        Mutant::TwiceAsOften => policy.cadence = twice_as_often(&policy.cadence),
+        Mutant::RequestRepeated => ring.log.noted_request = None,
+        _ => {}
+    }
+    for slot in SlotId::ALL {
+        let state = &mut ring.slots[slot];
+        match (mutant, &mut state.phase) {
+            (Mutant::OlderTtlIgnored, _) => state.older_ttl = 0,
+            (Mutant::LinkMemoryIgnored, _) => {
+                if let Link::Down { older_ttl, .. } = &mut state.link {
+                    *older_ttl = 0;
+                }
+            }
+            (Mutant::LinksNotNeeded, _) => state.link = Link::Up { trusted_from: now },
+            (Mutant::ClockBelieved, _) => state.set_back(now),
+            _ => {}
+        }
+    }
+    if mutant == Mutant::ClockBelieved {
+        ring.latest = ring.latest.map(|latest| latest.min(now));
+        ring.mode_since = ring.mode_since.min(now);
+        ring.log.last = ring.log.last.map(|last| last.min(now));
+    }
+    let Some(evidence) = evidence else { return };
+    if mutant == Mutant::StaleLookTrusted {
+        evidence.at = now;
+    }
+    for slot in SlotId::ALL {
+        let seen = &mut evidence.slots[slot];
+        match mutant {
+            Mutant::SwitchBeforePublish => seen.key = KeySight::Matches,
+            Mutant::LinksNotNeeded => seen.link = LinkSight::Verified { older_ttl: 0 },
+            Mutant::LinkMemoryIgnored => {
+                if let LinkSight::Verified { older_ttl } = &mut seen.link {
+                    *older_ttl = 0;
+                }
+            }
+            Mutant::FailureTakenForYes => {
+                if seen.key == KeySight::Unclear {
+                    seen.key = KeySight::Matches;
+                }
+                if seen.link == LinkSight::Unclear {
+                    seen.link = LinkSight::Verified { older_ttl: 0 };
+                }
+            }
+            Mutant::FailureTakenForNo => {
+                if seen.key == KeySight::Unclear {
+                    seen.key = KeySight::Contradicted;
+                }
+                if seen.link == LinkSight::Unclear {
+                    seen.link = LinkSight::Broken { older_ttl: 0 };
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn twice_as_often(cadence: &Cadence) -> Cadence {
+    match cadence {
+        Cadence::Every(interval) => Cadence::Every(SignedDuration::from_secs(interval.as_secs() / 2)),
+        schedule => schedule.clone(),
+    }
+}
+
+/// Alters what came of the decision.
+fn distort(mutant: Mutant, changes: &mut [VaultChange], now: Timestamp) {
+    for change in changes {
+        let VaultChange::Key { change, .. } = change else { continue };
+        match (mutant, change) {
+            (Mutant::SettlingSkipped, Change::Seen { settled, .. }) => *settled = now,
+            (Mutant::RetiredWhileInUse, Change::Activate { drain, .. }) => *drain = SignedDuration::ZERO,
+            (Mutant::LinkMemoryIgnored, Change::LinkUp { trusted_from, .. }) => *trusted_from = now,
+            _ => {}
+        }
+    }
+}
+
+/// Moves what lies ahead of a clock that was set back to the present.
+trait SetBack {
+    fn set_back(&mut self, now: Timestamp);
+}
+
+impl SetBack for dkim_operator::model::keyring::Slot {
+    fn set_back(&mut self, now: Timestamp) {
+        match &mut self.phase {
+            Phase::Empty => {}
+            Phase::Generated { key } => key.created = key.created.min(now),
+            Phase::Published { key, seen, .. } => {
+                key.created = key.created.min(now);
+                *seen = (*seen).min(now);
+            }
+            Phase::Active { key, since, .. }
+            | Phase::Draining { key, since, .. }
+            | Phase::Revoked { key, since, .. } => {
+                key.created = key.created.min(now);
+                *since = (*since).min(now);
+            }
+        }
+        if let Link::Down { since, .. } = &mut self.link {
+            *since = (*since).min(now);
+        }
+    }
+}
