@@ -56,7 +56,7 @@ pub async fn read(
                 continue;
             };
             let fresh = vault.rings.get(lane).is_none_or(|ring| ring.last_serial == 0);
-            match key(ctx, number, import, tenant, wanted.policy.kind).await? {
+            match key(ctx, order, number, tenant, wanted.policy.kind).await? {
                 Ok(key) => {
                     if let Some(keys) = found.keys.get_mut(lane) {
                         keys[slot.0] = Some(key);
@@ -76,12 +76,14 @@ pub async fn read(
 
 async fn key(
     ctx: &Context,
+    order: &Order,
     number: usize,
-    import: &KeyImport,
     tenant: &str,
     wanted: KeyKind,
 ) -> Result<Result<PrivateKey, String>, Error> {
-    let reference = &import.secret_key_ref;
+    let Some(KeyImport { secret_key_ref: reference, .. }) = order.imports.get(number) else {
+        return Ok(Err(String::new()));
+    };
     let field = format!("spec.importKeys[{number}].secretKeyRef");
     let place = format!("Secret {tenant}/{}", reference.name);
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), tenant);
@@ -100,7 +102,7 @@ async fn key(
         Err(error) => return Err(error),
     };
     let mut secret = secret;
-    let result = parse(&secret, &field, &place, &reference.key, wanted);
+    let result = parse(&secret, &field, &place, &reference.key, wanted, order.allow_rsa1024);
     secret::wipe(&mut secret);
     Ok(result)
 }
@@ -111,6 +113,7 @@ fn parse(
     place: &str,
     name: &str,
     wanted: KeyKind,
+    allow_rsa1024: bool,
 ) -> Result<PrivateKey, String> {
     let Some(bytes) = secret.data.as_ref().and_then(|data| data.get(name)) else {
         let there: Vec<&str> =
@@ -132,6 +135,11 @@ fn parse(
     let kind = key.kind().map_err(|_| unreadable())?.ok_or_else(|| {
         format!("{field}.key: {name} of {place} is an RSA key of another size than 1024, 2048, 3072 or 4096 bits; begin with a new key instead")
     })?;
+    if kind == KeyKind::Rsa1024 && !allow_rsa1024 {
+        return Err(format!(
+            "{field}.key: {name} of {place} is an RSA key of 1024 bits, which the DkimProvider does not allow; begin with a new key instead, or ask the provider for keyPolicy.allowRsa1024"
+        ));
+    }
     if kind.algorithm() != wanted.algorithm() {
         let algorithm = |kind: KeyKind| match kind {
             KeyKind::Ed25519 => KeyAlgorithm::Ed25519,

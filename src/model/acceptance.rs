@@ -71,6 +71,8 @@ pub struct Order {
     pub signature: SignatureRequest,
     /// Keys that the user brings.
     pub imports: Vec<KeyImport>,
+    /// Whether they may be RSA keys of 1024 bits.
+    pub allow_rsa1024: bool,
 }
 
 /// One pair of keys to sign with, resolved.
@@ -294,6 +296,7 @@ pub fn accept(
         provider: provider_name.to_owned(),
         signature: spec.signature.clone(),
         imports: spec.import_keys.clone(),
+        allow_rsa1024: provider.key_policy.allow_rsa1024,
         domain,
     })
 }
