@@ -1,9 +1,10 @@
 //! Files that are there as a whole or not at all, with the mode and the owner that they are to have.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, fchown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -38,6 +39,19 @@ pub(super) struct Disk {
     _lock: File,
 }
 
+/// Takes the lock, and waits a moment for one that is just being let go: a child process holds its parent's locks until
+/// it becomes another program.
+fn take(lock: &File) -> Result<(), TryLockError> {
+    const TRIES: u32 = 20;
+    for _ in 1..TRIES {
+        if lock.try_lock().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    lock.try_lock()
+}
+
 impl Disk {
     /// Opens the directory, makes it where it is not there, and takes it for this process alone.
     pub(super) fn open(root: &Path, owner: Owner) -> Result<Self, SyncError> {
@@ -61,7 +75,7 @@ impl Disk {
         let lock =
             OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(root.join(LOCK));
         let lock = lock.map_err(at)?;
-        lock.try_lock().map_err(|_| SyncError::Locked(root.to_owned()))?;
+        take(&lock).map_err(|_| SyncError::Locked(root.to_owned()))?;
         let disk = Self { root: root.to_owned(), owner, before, _lock: lock };
         disk.sweep("").map_err(at)?;
         Ok(disk)
