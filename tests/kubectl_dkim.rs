@@ -6,24 +6,10 @@ mod common;
 
 use std::path::Path;
 
-use common::{Outcome, World, world};
+use common::plugin::{dkim, printed};
+use common::{Outcome, world};
 use dkim_operator::api::ConditionType;
-use dkim_testbed::Output;
 use serde_json::{Value, json};
-
-/// Runs `kubectl dkim ARGS`; returns the exit code with what it printed.
-async fn dkim(world: &World, args: &[&str], input: &str) -> (i32, Output) {
-    let plugin = Path::new(env!("CARGO_BIN_EXE_kubectl-dkim"));
-    let all: Vec<&str> = ["dkim"].iter().chain(args).copied().collect();
-    let output = world.plane.kubectl_plugin(plugin, &all, input).await.expect("kubectl runs");
-    (output.status.code().unwrap_or(-1), output)
-}
-
-async fn printed(world: &World, args: &[&str]) -> String {
-    let (code, output) = dkim(world, args, "").await;
-    assert_eq!(code, 0, "{args:?}: {}{}", output.stdout, output.stderr);
-    output.stdout
-}
 
 fn read(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -146,6 +132,42 @@ async fn rotate_waits_for_the_switch_and_status_shows_it() -> Outcome {
     assert!(table.contains("rotated.example") && table.contains("True"), "{table}");
     let words = printed(world, &["status", "rotated.example", "-n", &namespace]).await;
     assert!(words.contains(&format!("d=rotated.example s={}", new["selector"].as_str().unwrap())), "{words}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_in_the_wrong_hands_are_given_up() -> Outcome {
+    let world = world().await;
+    let namespace = world.enabled("stolen.example", json!({})).await?;
+    let status = ["status", "stolen.example", "-n", &namespace, "-o", "json"];
+    let before = read(&printed(world, &status).await);
+    let rotate = ["rotate", "stolen.example", "-n", &namespace, "--compromised"];
+    let (code, output) = dkim(world, &rotate, "").await;
+    assert_eq!(code, 2, "{}{}", output.stdout, output.stderr);
+    assert!(
+        output.stderr.contains("will not verify any more") && output.stderr.contains("--yes"),
+        "{}",
+        output.stderr
+    );
+    let after = read(&printed(world, &status).await);
+    assert_eq!(before["status"]["signing"], after["status"]["signing"], "nobody has said yes");
+
+    let sure = [rotate.as_slice(), &["--yes", "--wait", "--timeout", "60s"]].concat();
+    let said = printed(world, &sure).await;
+    assert!(said.contains("is given up"), "{said}");
+    let after = read(&printed(world, &status).await);
+    let (old, new) = (&before["status"]["signing"], &after["status"]["signing"]);
+    assert_ne!(old["fingerprint"], new["fingerprint"]);
+    world
+        .until(&namespace, "stolen.example", "no key of before is there", |domain| {
+            let keys = domain.status.as_ref().map(|s| s.keys.clone()).unwrap_or_default();
+            let of_before = before["status"]["keys"].as_array().cloned().unwrap_or_default();
+            let left = keys.iter().find(|key| {
+                key.phase != "Revoked" && of_before.iter().any(|b| b["fingerprint"] == json!(key.fingerprint))
+            });
+            left.map_or(Ok(()), |key| Err(format!("{key:?}")))
+        })
+        .await?;
     Ok(())
 }
 

@@ -76,7 +76,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Look at DNS now: are the records there, and the right keys behind them? The operator is asked to look, too.
     Check(CheckArgs),
-    /// Roll a domain's key as soon as the next one is ready.
+    /// Roll a domain's key as soon as the next one is ready, or at once where keys are in the wrong hands.
     Rotate(RotateArgs),
     /// Sign as the domain, as soon as its records are there.
     Enable(DomainArgs),
@@ -195,6 +195,13 @@ pub struct RotateArgs {
     /// Which domain.
     #[command(flatten)]
     pub domain: DomainArgs,
+    /// The keys are in the wrong hands: every key made up to now is given up, the next one takes over at once, and
+    /// the one that signs now is published as revoked. Mail under way that was signed with it will not verify.
+    #[arg(long)]
+    pub compromised: bool,
+    /// Do not ask whether --compromised is meant.
+    #[arg(short, long, requires = "compromised")]
+    pub yes: bool,
     /// Wait until the next key signs.
     #[arg(long)]
     pub wait: bool,
@@ -254,7 +261,9 @@ mod tests {
         let mut command = Cli::command();
         command.build();
         insta::assert_snapshot!(command.render_help());
-        for name in ["records", "status", "check", "rotate", "enable", "disable", "verify"] {
+        for name in
+            ["records", "status", "check", "rotate", "enable", "disable", "verify"]
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains(&format!("Usage: kubectl dkim {name}")), "{help}");
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::find::reference;
 use super::status::condition;
 use super::table::plain;
-use crate::api::{ConditionType, DkimDomain, KeyStatus};
+use crate::api::{ConditionType, Delegation, DkimDomain, KeyStatus};
 use crate::model::name::DomainName;
 use crate::model::words;
 
@@ -39,7 +39,9 @@ pub fn enable_patch(enabled: bool) -> Value {
     json!({ "spec": { "enabled": enabled } })
 }
 
-fn title(object: &DkimDomain) -> String {
+/// The domain in A-label form, with the DkimDomain's namespace and name.
+#[must_use]
+pub fn title(object: &DkimDomain) -> String {
     let written = &object.spec.domain;
     let domain = DomainName::parse(written).map_or_else(|_| written.clone(), |d| d.to_string());
     format!("{domain} ({})", reference(object))
@@ -70,27 +72,46 @@ fn next(object: &DkimDomain) -> String {
     if let Some(why) = status.rotation.as_ref().and_then(|r| r.waiting_for.as_deref()) {
         return format!("A rotation is waiting already: {}.", plain(why).trim_end_matches('.'));
     }
-    let active = status.keys.iter().find(|key| key.phase == "Active");
-    let standby = status.keys.iter().find(|key| key.phase != "Active");
-    let (Some(active), Some(standby)) = (active, standby) else {
+    let Some((active, standby)) = primary_pair(object) else {
         return "No key signs yet; the first key comes first.".to_owned();
     };
     let drain = words::span(object.spec.rotation.drain.0);
-    let (old, new) = (&active.selector, &standby.selector);
-    let after = format!(
-        "The key in {old} stays published for {drain} more, for mail under way. No record needs to be changed."
-    );
+    let (old, new) = (plain(&active.selector), plain(&standby.selector));
+    let records = match object.spec.delegation {
+        Delegation::Cname => "No record needs to be changed.",
+        Delegation::Txt => {
+            "You publish the keys yourself: after that kubectl dkim records shows the next one, which has to be in DNS before the rotation that follows."
+        }
+    };
+    let after = format!("The key in {old} stays published for {drain} more, for mail under way. {records}");
+    let publish = match object.spec.delegation {
+        Delegation::Cname => "made and published there",
+        Delegation::Txt => "made, shown by kubectl dkim records and published there by you",
+    };
     match standby {
         KeyStatus { phase, .. } if phase == "Published" => {
             format!("{new} takes over from {old} within moments, once DNS has been looked at again.\n{after}")
         }
+        KeyStatus { phase, drains_until: Some(until), .. } if phase == "Revoked" => format!(
+            "It waits: {new} says until {} that its key is revoked. After that the next key is {publish}, and takes over from {old} once it is seen in DNS.",
+            words::moment(until.0)
+        ),
         KeyStatus { drains_until: Some(until), .. } => format!(
-            "It waits: {new} still holds the key before, which stays published for mail under way until {}. After that the next key is made and published there, and takes over from {old} once it is seen in DNS.",
+            "It waits: {new} still holds the key before, which stays published for mail under way until {}. After that the next key is {publish}, and takes over from {old} once it is seen in DNS.",
             words::moment(until.0)
         ),
         _ => format!(
             "{new} takes over from {old} once the next key is published there and seen in DNS.\n{after}"
         ),
+    }
+}
+
+/// The key that signs first, and the one beside it; the second signature's keys come after these two.
+#[must_use]
+pub fn primary_pair(object: &DkimDomain) -> Option<(&KeyStatus, &KeyStatus)> {
+    match object.status.as_ref()?.keys.as_slice() {
+        [active, standby, ..] | [standby, active, ..] if active.phase == "Active" => Some((active, standby)),
+        _ => None,
     }
 }
 
@@ -143,7 +164,8 @@ fn disabled_words(object: &DkimDomain) -> String {
 }
 
 /// Whether somebody else applies the field, who would set it back: GitOps does.
-fn set_elsewhere(object: &DkimDomain, path: &[&str], field: &str) -> Option<String> {
+#[must_use]
+pub fn set_elsewhere(object: &DkimDomain, path: &[&str], field: &str) -> Option<String> {
     let entries = object.metadata.managed_fields.as_deref().unwrap_or_default();
     let owns = |fields: &Value| {
         let spec = fields.get("f:spec");
@@ -163,7 +185,7 @@ fn set_elsewhere(object: &DkimDomain, path: &[&str], field: &str) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::testing::{bare, blocked, contoso, now};
+    use crate::cli::testing::{bare, blocked, contoso, now, published_as_txt, twice_signed};
 
     #[test]
     fn asks_for_whole_seconds_and_never_twice_for_the_same() {
@@ -192,6 +214,16 @@ mod tests {
         unsigned.status.as_mut().unwrap().keys.clear();
         let all =
             [draining, ready, preparing, blocked(), waiting, unsigned, bare("mail", "new", "new.example")];
+        insta::assert_snapshot!(all.map(|object| rotate_words(&object, now())).join("\n"));
+    }
+
+    #[test]
+    fn other_rotations_in_words() {
+        let mut draining = published_as_txt();
+        let standby = &mut draining.status.as_mut().unwrap().keys[1];
+        standby.phase = "Draining".into();
+        standby.drains_until = Some(Time("2026-05-12T08:00:00Z".parse().unwrap()));
+        let all = [twice_signed(), published_as_txt(), draining];
         insta::assert_snapshot!(all.map(|object| rotate_words(&object, now())).join("\n"));
     }
 

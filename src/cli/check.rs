@@ -11,14 +11,18 @@ use super::error::{CliError, Exit};
 use super::find::reference;
 use super::output;
 use super::records::{shown, state_style};
+use super::status::condition;
 use super::table::{BAD, GOOD, HEAD, UNSURE, paint, plain};
-use crate::api::{ANNOTATION_CHECK, DkimDomain, KeyStatus};
+use crate::api::{ANNOTATION_CHECK, ConditionType, DkimDomain, KeyStatus};
 use crate::model::diagnosis::{ExpectedKey, KeyState, RecordState, diagnose, diagnose_key};
 use crate::model::name::{DnsName, DomainName};
-use crate::model::selector::{PerSlot, SlotId};
+use crate::model::selector::{PerSlot, Selector, SlotId};
 use crate::model::sighting::{
     Observation, Outcome, Question, Security, ServerAnswer, ServerRole, SlotQuestion, SlotSighting,
 };
+use copy::Copy;
+
+mod copy;
 
 /// The merge patch that asks the operator for a look at once.
 #[must_use]
@@ -39,10 +43,31 @@ pub fn ask_words(asked: bool) -> &'static str {
 /// What belongs into DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
+    domain: DomainName,
+    /// The pairs of records, each looked for at once: one, or two where there is a second signature.
+    pub pairs: Vec<Pair>,
+    /// What is to be known beside the records.
+    note: Option<String>,
+}
+
+/// What belongs into DNS for two selectors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
     /// The names.
     pub question: Question,
-    /// The keys behind them.
-    pub keys: PerSlot<ExpectedKey>,
+    /// What belongs there.
+    wanted: PerSlot<Wanted>,
+}
+
+/// What belongs at one selector's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// A CNAME, and this key behind it.
+    Cname(ExpectedKey),
+    /// A TXT with this value.
+    Txt(String, Copy),
+    /// Nothing yet.
+    Nothing,
 }
 
 impl Plan {
@@ -59,49 +84,122 @@ impl Plan {
             ))
         };
         let domain = DomainName::parse(&object.spec.domain).map_err(|e| unreadable(&e))?;
-        let slots = records.iter().map(|record| {
-            let name = |text: &str| DnsName::new(text).map_err(|e| unreadable(&e));
-            Ok(SlotQuestion { alias: name(&record.name)?, target: name(&record.value)? })
-        });
-        let slots: Vec<SlotQuestion> = slots.collect::<Result<_, CliError>>()?;
-        let slots: [SlotQuestion; 2] =
-            slots.try_into().map_err(|_| unreadable(&"status.records does not hold two records"))?;
-        let keys = object.status.as_ref().map(|s| s.keys.as_slice()).unwrap_or_default();
-        let keys = PerSlot::from_fn(|slot| match (slot, keys) {
-            (SlotId::One, [key, ..]) | (SlotId::Two, [_, key, ..]) => expected(key),
-            _ => ExpectedKey::Nothing,
-        });
-        Ok(Self { question: Question { domain, slots: PerSlot(slots) }, keys })
+        let mut left = records.len();
+        let mut pairs = Vec::new();
+        for selectors in pairs_of(object) {
+            let slot = |(selector, key): &(String, Option<&KeyStatus>)| {
+                let selector = Selector::parse(selector).map_err(|e| unreadable(&e))?;
+                let alias = domain.domainkey_name(&selector).map_err(|e| unreadable(&e))?;
+                let record = records.iter().find(|record| record.name == alias.as_str());
+                let (target, wanted) = match record {
+                    Some(record) if record.type_ == "TXT" => {
+                        let copy = Copy::of(&record.value)
+                            .ok_or_else(|| unreadable(&format!("the value of {alias} is no key record")))?;
+                        // What a CNAME in its place should lead to is not known.
+                        (alias.clone(), Wanted::Txt(record.value.clone(), copy))
+                    }
+                    Some(record) => {
+                        let target = DnsName::new(&record.value).map_err(|e| unreadable(&e))?;
+                        (target, Wanted::Cname(key.map_or(ExpectedKey::Nothing, expected)))
+                    }
+                    None => (alias.clone(), Wanted::Nothing),
+                };
+                Ok::<_, CliError>((SlotQuestion { alias, target }, wanted))
+            };
+            let [one, two] = &selectors;
+            let ((one, first), (two, second)) = (slot(one)?, slot(two)?);
+            let wanted = PerSlot([first, second]);
+            left -= wanted.iter().filter(|(_, wanted)| **wanted != Wanted::Nothing).count().min(left);
+            let question = Question { domain: domain.clone(), slots: PerSlot([one, two]) };
+            pairs.push(Pair { question, wanted });
+        }
+        if left > 0 {
+            return Err(unreadable(&"status.records and status.keys do not name the same selectors"));
+        }
+        let moving = condition(object, ConditionType::Moving).filter(|c| c.status == "True");
+        Ok(Self { domain, pairs, note: moving.map(|c| c.message.clone()) })
     }
 
     /// As worked out from names alone: any key will do.
     #[must_use]
     pub fn without_cluster(question: Question) -> Self {
-        Self { question, keys: PerSlot::from_fn(|_| ExpectedKey::Any) }
+        let domain = question.domain.clone();
+        let pair = Pair { question, wanted: PerSlot::from_fn(|_| Wanted::Cname(ExpectedKey::Any)) };
+        Self { domain, pairs: vec![pair], note: None }
     }
 
-    /// Compares it with what was found.
+    /// Compares it with what was found, pair by pair.
     #[must_use]
-    pub fn compare(&self, observation: &Observation) -> Report {
-        let record = |(slot, wanted): (SlotId, &SlotQuestion)| {
+    pub fn compare(&self, observations: &[Observation]) -> Report {
+        let pairs = self.pairs.iter().zip(observations);
+        let records: Vec<Checked> = pairs.flat_map(|(pair, observation)| pair.compare(observation)).collect();
+        let verdict = records.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Unclear);
+        Report { domain: self.domain.to_string(), verdict, note: self.note.clone(), records }
+    }
+}
+
+/// The selectors, two by two, each with its key as status shows it.
+fn pairs_of(object: &DkimDomain) -> Vec<[(String, Option<&KeyStatus>); 2]> {
+    let keys = object.status.as_ref().map(|s| s.keys.as_slice()).unwrap_or_default();
+    let shown: Vec<_> = keys
+        .chunks_exact(2)
+        .filter_map(|pair| match pair {
+            [one, two] => Some([(one.selector.clone(), Some(one)), (two.selector.clone(), Some(two))]),
+            _ => None,
+        })
+        .collect();
+    if !shown.is_empty() {
+        return shown;
+    }
+    let second = object.spec.second_signature.iter().map(|second| second.selectors.as_slice());
+    std::iter::once(object.spec.selectors.as_slice())
+        .chain(second)
+        .filter_map(|pair| match pair {
+            [one, two] => Some([(one.clone(), None), (two.clone(), None)]),
+            _ => None,
+        })
+        .collect()
+}
+
+impl Pair {
+    /// What to look for once more, after `observation`: a CNAME in a TXT's place may lead to the key.
+    #[must_use]
+    pub fn follow(&self, observation: &Observation) -> Option<Question> {
+        let mut question = self.question.clone();
+        for (slot, wanted) in self.wanted.iter() {
+            if let (Wanted::Txt(..), Some(target)) = (wanted, copy::detour(&observation.slots[slot])) {
+                question.slots[slot].target = target.clone();
+            }
+        }
+        (question != self.question).then_some(question)
+    }
+
+    fn compare(&self, observation: &Observation) -> Vec<Checked> {
+        let record = |(slot, question): (SlotId, &SlotQuestion)| {
             let seen = &observation.slots[slot];
-            let cname = diagnose(wanted, &self.question, seen);
-            let key = diagnose_key(&wanted.target, &self.keys[slot], &seen.target_txt);
-            Checked {
-                name: wanted.alias.to_string(),
-                type_: "CNAME",
-                value: wanted.target.to_string(),
-                state: cname.state.as_str(),
-                diagnosis: cname.message,
-                key: CheckedKey { state: key.state.as_str(), diagnosis: key.message },
+            let (type_, value, (state, diagnosis), key) = match &self.wanted[slot] {
+                Wanted::Cname(expected) => {
+                    let found = diagnose(question, &self.question, seen);
+                    let key = diagnose_key(&question.target, expected, &seen.target_txt);
+                    ("CNAME", question.target.to_string(), (found.state, found.message), Some(key))
+                }
+                Wanted::Txt(value, copy) => ("TXT", value.clone(), copy.diagnose(question, seen), None),
+                Wanted::Nothing => return None,
+            };
+            let of_key = key.as_ref().map_or(Verdict::Verified, |key| of_key(key.state));
+            Some(Checked {
+                name: question.alias.to_string(),
+                type_,
+                value,
+                state: state.as_str(),
+                diagnosis,
+                key: key.map(|key| CheckedKey { state: key.state.as_str(), diagnosis: key.message }),
                 dnssec: dnssec(seen),
                 servers: seen.alias.iter().map(Server::of).collect(),
-                verdict: of_record(cname.state).max(of_key(key.state)),
-            }
+                verdict: of_record(state).max(of_key),
+            })
         };
-        let records: Vec<Checked> = self.question.slots.iter().map(record).collect();
-        let verdict = records.iter().map(|r| r.verdict).max().unwrap_or(Verdict::Unclear);
-        Report { domain: self.question.domain.to_string(), verdict, records }
+        self.question.slots.iter().filter_map(record).collect()
     }
 }
 
@@ -149,6 +247,8 @@ fn of_key(state: KeyState) -> Verdict {
 pub struct Report {
     domain: String,
     verdict: Verdict,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
     records: Vec<Checked>,
 }
 
@@ -161,7 +261,9 @@ struct Checked {
     value: String,
     state: &'static str,
     diagnosis: String,
-    key: CheckedKey,
+    /// None where the record is the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<CheckedKey>,
     dnssec: &'static str,
     servers: Vec<Server>,
     verdict: Verdict,
@@ -241,24 +343,40 @@ pub fn render(report: &Report, output: Output) -> Result<String, CliError> {
     }
 }
 
+/// Which records there are, and that all is well with them.
+fn all_well(records: &[Checked]) -> &'static str {
+    match (records.iter().any(|record| record.type_ == "TXT"), records.len()) {
+        (false, 2) => "both records are there, and the right keys behind them",
+        (false, _) => "all records are there, and the right keys behind them",
+        (true, 1) => "the key is there",
+        (true, 2) => "both keys are there",
+        (true, _) => "all keys are there",
+    }
+}
+
 fn in_words(report: &Report) -> String {
-    let (style, verdict) = match report.verdict {
-        Verdict::Verified => (GOOD, "both records are there, and the right keys behind them"),
+    let Report { domain, verdict, note, records } = report;
+    let (style, verdict) = match verdict {
+        Verdict::Verified => (GOOD, all_well(records)),
         Verdict::Unclear => (UNSURE, "DNS gives no clear answer now; ask again later"),
         Verdict::Wrong => (BAD, "something must be changed"),
     };
-    let mut text = format!("{}: {}\n", paint(HEAD, &report.domain), paint(style, verdict));
-    for Checked { name, type_, value, state, diagnosis, key, dnssec, servers, verdict: _ } in &report.records
-    {
-        let key_style = match key.state {
-            "Verified" | "NotDue" => GOOD,
-            "Unclear" => UNSURE,
-            _ => BAD,
-        };
-        // Writing to a String cannot fail.
+    let mut text = format!("{}: {}\n", paint(HEAD, domain), paint(style, verdict));
+    // Writing to a String cannot fail.
+    if let Some(note) = note {
+        let _ = writeln!(text, "{} {}", paint(UNSURE, "moving:"), plain(note));
+    }
+    for Checked { name, type_, value, state, diagnosis, key, dnssec, servers, verdict: _ } in records {
         let _ = writeln!(text, "\n{} {type_} {}", plain(name), plain(value));
         let _ = writeln!(text, "  record  {}: {}", paint(state_style(state), state), plain(diagnosis));
-        let _ = writeln!(text, "  key     {}: {}", paint(key_style, key.state), plain(&key.diagnosis));
+        if let Some(key) = key {
+            let key_style = match key.state {
+                "Verified" | "NotDue" => GOOD,
+                "Unclear" => UNSURE,
+                _ => BAD,
+            };
+            let _ = writeln!(text, "  key     {}: {}", paint(key_style, key.state), plain(&key.diagnosis));
+        }
         let dnssec_style = match *dnssec {
             "Secure" => GOOD,
             "Bogus" => BAD,

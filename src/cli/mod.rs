@@ -6,6 +6,7 @@ mod args;
 mod change;
 mod check;
 mod cluster;
+mod compromise;
 mod error;
 mod find;
 mod output;
@@ -24,10 +25,12 @@ use jiff::Timestamp;
 
 use args::{CheckArgs, Cli, ClusterArgs, Command, Output, RecordsArgs, RotateArgs, StatusArgs};
 use cluster::Cluster;
+use compromise::Request;
 use error::{CliError, Exit};
 use find::Scope;
 use status::Summary;
 
+use crate::api::{DkimDomain, HumanDuration};
 use crate::lookup::{Looker, LookupConfig, Reach};
 
 /// Runs the command line of this process.
@@ -133,8 +136,16 @@ async fn check(place: &ClusterArgs, args: &CheckArgs) -> Result<Exit, CliError> 
         reach: Reach::allowing(allow_networks.iter().copied()),
         ..LookupConfig::default()
     };
-    let observation = Looker::new(config).look(&plan.question, Timestamp::now(), true).await;
-    let report = plan.compare(&observation);
+    let looker = Looker::new(config);
+    let mut observations = Vec::new();
+    for pair in &plan.pairs {
+        let first = looker.look(&pair.question, Timestamp::now(), true).await;
+        observations.push(match pair.follow(&first) {
+            Some(question) => looker.look(&question, Timestamp::now(), true).await,
+            None => first,
+        });
+    }
+    let report = plan.compare(&observations);
     output::print(&check::render(&report, *output)?)?;
     if let Some(note) = note {
         output::note(note);
@@ -143,15 +154,50 @@ async fn check(place: &ClusterArgs, args: &CheckArgs) -> Result<Exit, CliError> 
 }
 
 async fn rotate(place: &ClusterArgs, args: &RotateArgs) -> Result<Exit, CliError> {
-    let RotateArgs { domain, wait, timeout } = args;
+    let RotateArgs { domain, compromised, yes, wait, timeout } = args;
     let cluster = Cluster::connect(place).await?;
     let before = cluster.find(&domain.domain).await?;
+    if *compromised {
+        return give_up(&cluster, &before, *yes, wait.then_some(*timeout)).await;
+    }
     let at = change::rotate_at(&before, Timestamp::now());
     let asked = cluster.change(&before, &change::rotate_patch(at)).await?;
     output::print(&change::rotate_words(&before, at))?;
     if *wait {
-        let after = wait::for_switch(&cluster, &asked, *timeout).await?;
+        let after = wait::for_switch(&cluster, &asked, *timeout, |_| false).await?;
         output::print(&wait::switched(&after))?;
+    }
+    Ok(Exit::Fine)
+}
+
+/// Replaces keys that are in the wrong hands.
+async fn give_up(
+    cluster: &Cluster,
+    before: &DkimDomain,
+    sure: bool,
+    wait: Option<HumanDuration>,
+) -> Result<Exit, CliError> {
+    let request = compromise::request(before, Timestamp::now());
+    let (at, asked) = match request {
+        Request::Already(at) => (at, before.clone()),
+        Request::New(at) => {
+            if !sure {
+                output::note(&compromise::warning(before, at));
+                match output::confirm("Go on?")? {
+                    Some(true) => {}
+                    Some(false) => return Err(CliError::Usage("nothing was changed".to_owned())),
+                    None => return Err(CliError::Usage(compromise::UNASKED.to_owned())),
+                }
+            }
+            (at, cluster.change(before, &compromise::patch(at)).await?)
+        }
+    };
+    output::print(&compromise::words(before, request))?;
+    if let Some(timeout) = wait {
+        let over = |object: &DkimDomain| compromise::is_over(object, at);
+        let after = wait::for_switch(cluster, &asked, timeout, over).await?;
+        output::print(&wait::switched(&after))?;
+        output::print(&compromise::remainder(&after, at))?;
     }
     Ok(Exit::Fine)
 }

@@ -165,22 +165,45 @@ pub fn render(domain: &str, records: &[Record], output: RecordsOutput) -> Result
     }
 }
 
+/// Keys are long, and DNS consoles differ in how they take them.
+const LONG_VALUES: &str =
+    "A console that takes 255 characters at a time wants the values as -o bind shows them.\n";
+
 fn table(records: &[Record]) -> String {
     let with_state = records.iter().any(|r| r.state.is_some());
-    let heads = ["NAME", "HOST", "TYPE", "VALUE", "TTL", "STATE"];
-    let shown = if with_state { heads.len() } else { heads.len() - 1 };
-    let mut table = Table::new(heads.get(..shown).unwrap_or(&heads));
+    let keys = published_keys(records);
+    let (value, state) = (Some("VALUE"), with_state.then_some("STATE"));
+    // A key would push everything behind it out of sight.
+    let tail = if keys { [Some("TTL"), state, value] } else { [value, Some("TTL"), state] };
+    let heads: Vec<&str> = ["NAME", "HOST", "TYPE"].into_iter().chain(tail.into_iter().flatten()).collect();
+    let mut table = Table::new(&heads);
     for record in records {
         let Record { name, host, type_, value, ttl, state, diagnosis: _ } = record;
-        let cells = [name, host, type_, value, &ttl.to_string()].map(|text| Cell::from(text.as_str()));
-        let state = state.as_deref().map(|state| Cell::styled(state, state_style(state)));
-        table.row(cells.into_iter().chain(state));
+        let state = state.as_deref().map_or_else(Cell::default, |s| Cell::styled(s, state_style(s)));
+        table.row(heads.iter().map(|head| match *head {
+            "NAME" => name.as_str().into(),
+            "HOST" => host.as_str().into(),
+            "TYPE" => type_.as_str().into(),
+            "VALUE" => value.as_str().into(),
+            "TTL" => ttl.to_string().into(),
+            _ => state.clone(),
+        }));
     }
-    table.to_string()
+    let note = if keys { LONG_VALUES } else { "" };
+    format!("{table}{note}")
+}
+
+fn published_keys(records: &[Record]) -> bool {
+    records.iter().any(|record| record.type_ == "TXT")
 }
 
 fn bind(domain: &str, records: &[Record]) -> String {
-    let mut text = format!("; {}: publish once, then leave as they are\n", plain(domain));
+    let when = if published_keys(records) {
+        "publish now, and again what is shown after each rotation"
+    } else {
+        "publish once, then leave as they are"
+    };
+    let mut text = format!("; {}: {when}\n", plain(domain));
     for Record { name, type_, value, ttl, .. } in records {
         let value = match type_.as_str() {
             "TXT" => zone_file_txt(value),
@@ -195,7 +218,7 @@ fn bind(domain: &str, records: &[Record]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::testing::{bare, contoso, seen};
+    use crate::cli::testing::{bare, contoso, published_as_txt, seen, twice_signed};
 
     const ALL: [RecordsOutput; 4] =
         [RecordsOutput::Table, RecordsOutput::Bind, RecordsOutput::Json, RecordsOutput::Yaml];
@@ -229,6 +252,14 @@ mod tests {
     fn from_the_cluster() {
         let object = contoso();
         insta::assert_snapshot!(every_format(&object.spec.domain, &shown(&object).unwrap()));
+    }
+
+    #[test]
+    fn keys_to_publish_and_records_of_two_signatures() {
+        let mut keys = shown(&published_as_txt()).unwrap();
+        keys[0].value = format!("v=DKIM1; k=rsa; p={}", "A".repeat(300));
+        let four = render("contoso.com", &shown(&twice_signed()).unwrap(), RecordsOutput::Table).unwrap();
+        insta::assert_snapshot!(format!("{}\n{}", every_format("contoso.com", &keys), seen(&four)));
     }
 
     #[test]

@@ -11,7 +11,9 @@ use serde::Serialize;
 use super::find::reference;
 use super::records::state_style;
 use super::table::{BAD, Cell, GOOD, HEAD, Table, UNSURE, paint, plain};
-use crate::api::{ConditionType, DkimDomain, DkimDomainStatus, KeyStatus, RecordStatus, RotationStatus};
+use crate::api::{
+    ConditionType, DkimDomain, DkimDomainStatus, KeyStatus, RecordStatus, RotationRequest, RotationStatus,
+};
 use crate::model::name::DomainName;
 use crate::model::words;
 
@@ -95,7 +97,8 @@ fn holds(condition: Option<&Condition>) -> Cell {
 }
 
 fn style(type_: &str, status: &str) -> Style {
-    let neutral = [ConditionType::Reconciling, ConditionType::Rotating].iter().any(|t| t.as_str() == type_);
+    let neutral = [ConditionType::Reconciling, ConditionType::Rotating, ConditionType::Moving];
+    let neutral = neutral.iter().any(|t| t.as_str() == type_);
     let bad_if_true =
         [ConditionType::Stalled, ConditionType::RotationBlocked].iter().any(|t| t.as_str() == type_);
     match (status, neutral, bad_if_true) {
@@ -133,7 +136,7 @@ pub fn detail(object: &DkimDomain, now: Timestamp) -> String {
     records_in_words(&mut text, records);
     keys_in_words(&mut text, keys, now);
     if let Some(rotation) = rotation {
-        rotation_in_words(&mut text, rotation, object.spec.rotation.paused, now);
+        rotation_in_words(&mut text, rotation, &object.spec.rotation, now);
     }
     text
 }
@@ -167,6 +170,11 @@ fn head(text: &mut String, object: &DkimDomain, now: Timestamp) {
         Some(signing) => {
             line("signing", format!("d={} s={}", signing.domain, signing.selector));
             line("since", moment(&signing.since, now));
+            match (&signing.second, &object.spec.second_signature) {
+                (Some(second), _) => line("second", format!("s={}", second.selector)),
+                (None, Some(_)) => line("second", "not yet; its keys and records come first".into()),
+                (None, None) => {}
+            }
         }
         None => line("signing", "not yet".into()),
     }
@@ -219,9 +227,15 @@ fn keys_in_words(text: &mut String, keys: &[KeyStatus], now: Timestamp) {
         let short: String = fingerprint.iter().flat_map(|f| f.chars().take(FINGERPRINT_CHARS)).collect();
         let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let ago = |at: &Option<Time>| dash(at.as_ref().map(|at| relative(at, now)).unwrap_or_default());
-        let until = drains_until.as_ref().map(|at| moment(at, now)).unwrap_or_default();
+        let until = match drains_until {
+            // It has had its time, and is held.
+            Some(at) if phase == "Draining" && at.0 <= now => "no signer uses it".to_owned(),
+            Some(at) => moment(at, now),
+            None => String::new(),
+        };
         let phase = match phase.as_str() {
             "Active" => Cell::styled(phase, GOOD),
+            "Revoked" => Cell::styled(phase, BAD),
             _ => Cell::from(phase.as_str()),
         };
         let [kind, short, made, seen, until] =
@@ -231,8 +245,14 @@ fn keys_in_words(text: &mut String, keys: &[KeyStatus], now: Timestamp) {
     section(text, "Keys", &table);
 }
 
-fn rotation_in_words(text: &mut String, rotation: &RotationStatus, paused: bool, now: Timestamp) {
+fn rotation_in_words(
+    text: &mut String,
+    rotation: &RotationStatus,
+    request: &RotationRequest,
+    now: Timestamp,
+) {
     let RotationStatus { count, last, next, phase, waiting_for } = rotation;
+    let RotationRequest { schedule, paused, compromised_at, .. } = request;
     let mut table = Table::headless(2);
     let never = || "never".to_owned();
     table.row(["phase".into(), meaning(phase).into()]);
@@ -240,11 +260,18 @@ fn rotation_in_words(text: &mut String, rotation: &RotationStatus, paused: bool,
     table.row(["switches".into(), count.to_string().into()]);
     let next = next.as_ref().map_or_else(|| "not before a key signs".to_owned(), |at| moment(at, now));
     table.row(["next".into(), next.into()]);
+    if let Some(schedule) = schedule {
+        table.row(["schedule".into(), format!("{schedule} (UTC)").into()]);
+    }
     match waiting_for {
         Some(why) => table.row(["waits".into(), Cell::styled(why, UNSURE)]),
-        None if paused => table
+        None if *paused => table
             .row(["paused".into(), Cell::styled("spec.rotation.paused is true: no rotation begins", UNSURE)]),
         None => {}
+    }
+    if let Some(at) = compromised_at {
+        let given_up = format!("every key made up to {} is given up", words::moment(at.0));
+        table.row(["compromised".into(), given_up.into()]);
     }
     section(text, "Rotation", &table);
 }
@@ -254,6 +281,7 @@ fn meaning(phase: &str) -> String {
         "Idle" => "the next key is ready",
         "Due" => "a rotation is due",
         "Draining" => "the key before stays published for mail under way",
+        "Revoking" => "the key before is published as revoked",
         "Preparing" => "the next key is being made and published",
         _ => return phase.to_owned(),
     };
@@ -264,7 +292,7 @@ fn meaning(phase: &str) -> String {
 mod tests {
     use super::*;
     use crate::cli::output::{json, yaml};
-    use crate::cli::testing::{bare, blocked, contoso, now, seen};
+    use crate::cli::testing::{bare, blocked, contoso, now, published_as_txt, seen, twice_signed};
 
     #[test]
     fn one_that_signs() {
@@ -274,6 +302,36 @@ mod tests {
     #[test]
     fn one_that_waits_for_its_records() {
         insta::assert_snapshot!(seen(&detail(&blocked(), now())));
+    }
+
+    #[test]
+    fn one_that_signs_twice_moves_and_has_given_keys_up() {
+        let mut object = twice_signed();
+        object.spec.rotation.schedule = Some("0 3 1 */6 *".into());
+        object.spec.rotation.compromised_at = Some(Time("2026-05-09T11:00:00Z".parse().unwrap()));
+        let status = object.status.as_mut().unwrap();
+        let mut moving = status.conditions[0].clone();
+        moving.type_ = "Moving".into();
+        moving.reason = "NamesChanging".into();
+        moving.message = "the keys move: publish the records that status.records shows".into();
+        status.conditions.push(moving);
+        status.keys[0].phase = "Revoked".into();
+        status.keys[2].phase = "Draining".into();
+        status.keys[2].drains_until = Some(Time("2026-05-09T10:00:00Z".parse().unwrap()));
+        let rotation = status.rotation.as_mut().unwrap();
+        rotation.phase = "Revoking".into();
+        rotation.waiting_for =
+            Some("selector1 says until 2026-05-12 08:00:00 UTC that the previous key is revoked".into());
+        let text = detail(&object, now());
+        assert!(text.contains("\u{1b}[31mRevoked") && text.contains("\u{1b}[33mTrue"), "{text:?}");
+        insta::assert_snapshot!(seen(&text));
+    }
+
+    #[test]
+    fn one_whose_keys_the_tenant_publishes() {
+        let mut object = published_as_txt();
+        object.spec.second_signature = twice_signed().spec.second_signature;
+        insta::assert_snapshot!(seen(&detail(&object, now())));
     }
 
     #[test]

@@ -112,3 +112,56 @@ pub fn blocked() -> DkimDomain {
     let spec = json!({ "domain": "Bücher.example", "providerRef": { "name": "books" }, "rotation": { "paused": true } });
     object("art", "books", &spec, Some(&status))
 }
+
+/// A domain that signs twice.
+pub fn twice_signed() -> DkimDomain {
+    let mut object = contoso();
+    object.spec.second_signature = serde_json::from_value(json!({ "selectors": ["ed1", "ed2"] })).unwrap();
+    let status = object.status.as_mut().unwrap();
+    for (selector, phase, key) in [("ed1", "Published", "e1"), ("ed2", "Active", "e2")] {
+        let record = record("contoso.com", "contoso-com", selector, "Verified", "The CNAME is there.");
+        status.records.push(serde_json::from_value(record).unwrap());
+        status.keys.push(
+            serde_json::from_value(json!({
+                "selector": selector, "phase": phase, "fingerprint": fingerprint(key), "algorithm": "Ed25519",
+                "size": 256, "created": "2025-11-02T08:00:00Z", "published": "2025-11-02T08:05:00Z",
+            }))
+            .unwrap(),
+        );
+    }
+    let second = json!({ "selector": "ed2", "fingerprint": fingerprint("e2") });
+    status.signing.as_mut().unwrap().second = Some(serde_json::from_value(second).unwrap());
+    object
+}
+
+/// A domain whose tenant publishes the keys itself; the next one is not there yet.
+pub fn published_as_txt() -> DkimDomain {
+    let record = |selector: &str, key: &str, state: &str, diagnosis: &str| {
+        let p = data_encoding::BASE64.encode(key.as_bytes());
+        json!({ "name": format!("{selector}._domainkey.contoso.com"), "host": format!("{selector}._domainkey"),
+                "type": "TXT", "value": format!("v=DKIM1; k=rsa; p={p}"), "ttl": 300,
+                "state": state, "diagnosis": diagnosis })
+    };
+    let status = json!({
+        "observedGeneration": 2,
+        "conditions": [
+            condition("Ready", "True", "SigningAsDomain", "mail is signed as contoso.com"),
+            condition("RotationBlocked", "True", "CnameMissing", "the record selector2 is not there"),
+        ],
+        "records": [
+            record("selector1", "c3", "Verified", "The key is at selector1._domainkey.contoso.com."),
+            record("selector2", "d4", "Missing", "This key is not at selector2._domainkey.contoso.com."),
+        ],
+        "signing": { "selector": "selector1", "domain": "contoso.com",
+                     "fingerprint": fingerprint("c3"), "since": "2026-05-08T08:00:00Z" },
+        "keys": [
+            { "selector": "selector1", "phase": "Active", "fingerprint": fingerprint("c3"), "algorithm": "RSA",
+              "size": 2048, "created": "2026-01-01T08:00:00Z", "published": "2026-01-01T09:00:00Z" },
+            { "selector": "selector2", "phase": "Generated", "fingerprint": fingerprint("d4"), "algorithm": "RSA",
+              "size": 2048, "created": "2026-05-09T08:00:00Z" },
+        ],
+        "rotation": { "count": 1, "last": "2026-05-08T08:00:00Z", "next": "2026-11-04T08:00:00Z", "phase": "Preparing" },
+        "secretRef": { "namespace": "mail", "name": "dkim-contoso.com" },
+    });
+    object("mail", "contoso", &json!({ "domain": "contoso.com", "delegation": "TXT" }), Some(&status))
+}

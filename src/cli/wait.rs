@@ -21,7 +21,8 @@ fn waits_for(object: &DkimDomain) -> Option<&str> {
     object.status.as_ref()?.rotation.as_ref()?.waiting_for.as_deref()
 }
 
-/// Waits until keys have been switched once more than in `asked`; says on the way what it hangs on.
+/// Waits until keys have been switched once more than in `asked`, or `done` says that none needs to be; says on the way
+/// what it hangs on.
 ///
 /// # Errors
 /// [`CliError::TimedOut`] with what it hangs on; any other fault but a passing loss of the cluster.
@@ -29,13 +30,14 @@ pub async fn for_switch(
     cluster: &Cluster,
     asked: &DkimDomain,
     timeout: HumanDuration,
+    done: impl Fn(&DkimDomain) -> bool,
 ) -> Result<DkimDomain, CliError> {
     let end = Instant::now() + Duration::try_from(timeout.0).unwrap_or_default();
     let mut told: Option<String> = None;
     let mut why = "the operator has not acted on it; ask whether it runs".to_owned();
     while Instant::now() < end {
         match cluster.again(asked).await {
-            Ok(object) if switches(&object) > switches(asked) => return Ok(object),
+            Ok(object) if switches(&object) > switches(asked) || done(&object) => return Ok(object),
             Ok(object) => {
                 if let Some(reason) = waits_for(&object) {
                     why = plain(reason);

@@ -5,6 +5,7 @@
 
 pub mod dns;
 pub mod dns_role;
+pub mod plugin;
 pub mod publish;
 pub mod random;
 pub mod servers;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::args::OfflineArgs;
 use crate::cli::records::question;
-use crate::cli::testing::{bare, blocked, contoso, now, seen};
+use crate::cli::testing::{bare, blocked, contoso, now, published_as_txt, seen, twice_signed};
 use crate::model::key::{Algorithm, PublicKey};
 use crate::model::record::KeyRecord;
 use crate::model::sighting::{Failure, Outcome, ServerAnswer, ServerRole, SlotSighting};
@@ -28,9 +28,9 @@ fn linked(wanted: &SlotQuestion, target_txt: Vec<ServerAnswer>) -> SlotSighting 
 }
 
 fn found(plan: &Plan, one: Vec<ServerAnswer>, two: Vec<ServerAnswer>) -> Report {
-    let [first, second] = &plan.question.slots.0;
+    let [first, second] = &plan.pairs[0].question.slots.0;
     let slots = PerSlot([linked(first, one), linked(second, two)]);
-    plan.compare(&Observation { at: now(), slots })
+    plan.compare(&[Observation { at: now(), slots }])
 }
 
 #[test]
@@ -60,7 +60,10 @@ fn every_state_of_a_key_has_its_words() {
     ] {
         let report = found(&plan, vec![says(2, no.clone())], answers);
         assert_eq!(report.exit(), exit, "{what}");
-        words.push_str(&format!("## {what}\n{}\n\n", seen(&report.records[1].key.diagnosis)));
+        words.push_str(&format!(
+            "## {what}\n{}\n\n",
+            seen(&report.records[1].key.as_ref().unwrap().diagnosis)
+        ));
     }
     insta::assert_snapshot!(words);
 }
@@ -68,12 +71,12 @@ fn every_state_of_a_key_has_its_words() {
 #[test]
 fn the_records_decide_as_well() {
     let plan = Plan::of(&contoso()).unwrap();
-    let [first, second] = &plan.question.slots.0;
+    let [first, second] = &plan.pairs[0].question.slots.0;
     let mut slots =
         PerSlot([linked(first, vec![says(2, txt("a1"))]), linked(second, vec![says(2, txt("b2"))])]);
     let mut exit = |outcome: Outcome| {
         slots[SlotId::Two].alias = vec![says(1, outcome)];
-        plan.compare(&Observation { at: now(), slots: slots.clone() }).exit()
+        plan.compare(&[Observation { at: now(), slots: slots.clone() }]).exit()
     };
     assert_eq!(exit(Outcome::NoData { negative_ttl: 60 }), Exit::Wrong);
     assert_eq!(exit(Outcome::Failed(Failure::Lame)), Exit::Wrong);
@@ -84,7 +87,7 @@ fn the_records_decide_as_well() {
 #[test]
 fn a_key_that_was_never_made_is_not_missed() {
     let plan = Plan::of(&blocked()).unwrap();
-    assert_eq!(plan.keys[SlotId::Two], ExpectedKey::Nothing);
+    assert_eq!(plan.pairs[0].wanted[SlotId::Two], Wanted::Cname(ExpectedKey::Nothing));
     assert_eq!(found(&plan, vec![says(2, txt("c3"))], vec![]).exit(), Exit::Fine);
 }
 
@@ -106,4 +109,101 @@ fn says_that_there_is_nothing_to_compare_with() {
     let error = Plan::of(&bare("mail", "contoso", "contoso.com")).unwrap_err();
     assert_eq!(error.exit(), Exit::Unknown);
     assert!(error.to_string().contains("has no records to publish yet"), "{error}");
+}
+
+#[test]
+fn four_records_of_two_signatures_are_checked() {
+    let mut object = twice_signed();
+    let conditions = &mut object.status.as_mut().unwrap().conditions;
+    let mut moving = conditions[0].clone();
+    moving.type_ = "Moving".into();
+    moving.message = "the keys move: leave your records as they are".into();
+    conditions.push(moving);
+    let plan = Plan::of(&object).unwrap();
+    assert_eq!(plan.pairs.len(), 2);
+    let look = |pair: &Pair, keys: [&str; 2]| {
+        let [first, second] = &pair.question.slots.0;
+        let slots = [linked(first, vec![says(2, txt(keys[0]))]), linked(second, vec![says(2, txt(keys[1]))])];
+        Observation { at: now(), slots: PerSlot(slots) }
+    };
+    let [one, two] = plan.pairs.as_slice() else { panic!("two pairs") };
+    let good = plan.compare(&[look(one, ["a1", "b2"]), look(two, ["e1", "e2"])]);
+    // The keys of the first signature are nothing to the second.
+    let bad = plan.compare(&[look(one, ["a1", "b2"]), look(two, ["a1", "b2"])]);
+    assert_eq!([good.exit(), bad.exit()], [Exit::Fine, Exit::Wrong]);
+    insta::assert_snapshot!(seen(&render(&good, Output::Table).unwrap()));
+}
+
+#[test]
+fn keys_that_the_tenant_publishes_are_checked() {
+    let object = published_as_txt();
+    let plan = Plan::of(&object).unwrap();
+    let here = |outcome: Outcome| SlotSighting {
+        alias: vec![says(1, Outcome::NoData { negative_ttl: 60 })],
+        alias_txt: vec![says(1, outcome)],
+        ..SlotSighting::default()
+    };
+    let no = Outcome::NoData { negative_ttl: 60 };
+    let elsewhere = DnsName::new("elsewhere.example").unwrap();
+    let cname = |target_txt: Vec<ServerAnswer>| SlotSighting {
+        alias: vec![says(1, Outcome::Cname { target: elsewhere.clone(), ttl: 60 })],
+        target_txt,
+        ..SlotSighting::default()
+    };
+    let split = SlotSighting { alias_txt: vec![says(1, txt("d4")), says(2, no.clone())], ..here(no.clone()) };
+    let mut words = String::new();
+    for (what, second, exit) in [
+        ("there", here(txt("d4")), Exit::Fine),
+        ("missing", here(no.clone()), Exit::Wrong),
+        ("another key", here(txt("c3")), Exit::Wrong),
+        ("no key", here(Outcome::Txt { texts: vec!["hello".into()], ttl: 60 }), Exit::Wrong),
+        ("servers disagree", split, Exit::Wrong),
+        ("nobody heard", here(Outcome::Failed(Failure::Timeout)), Exit::Unknown),
+        ("a CNAME to the key", cname(vec![says(2, txt("d4"))]), Exit::Fine),
+        ("a CNAME to another", cname(vec![says(2, txt("c3"))]), Exit::Wrong),
+        ("a CNAME to silence", cname(vec![]), Exit::Unknown),
+    ] {
+        let look = Observation { at: now(), slots: PerSlot([here(txt("c3")), second]) };
+        let followed = plan.pairs[0].follow(&look).map(|q| q.slots[SlotId::Two].target.clone());
+        assert_eq!(followed, what.contains("CNAME").then(|| elsewhere.clone()), "{what}");
+        let report = plan.compare(&[look]);
+        assert_eq!(report.exit(), exit, "{what}");
+        words.push_str(&format!("## {what}\n{}\n\n", report.records[1].diagnosis));
+    }
+    let look = Observation { at: now(), slots: PerSlot([here(txt("c3")), here(no)]) };
+    words.push_str(&seen(&render(&plan.compare(&[look]), Output::Table).unwrap()));
+    insta::assert_snapshot!(words);
+}
+
+#[test]
+fn a_key_to_revoke_must_be_gone() {
+    let mut object = published_as_txt();
+    object.status.as_mut().unwrap().records[0].value = "v=DKIM1; k=rsa; p=".into();
+    let plan = Plan::of(&object).unwrap();
+    let revoked = Outcome::Txt { texts: vec!["v=DKIM1; k=rsa; p=".into()], ttl: 60 };
+    for (outcome, exit) in [
+        (txt("c3"), Exit::Wrong),
+        (revoked, Exit::Fine),
+        (Outcome::NoData { negative_ttl: 60 }, Exit::Fine),
+        (Outcome::Failed(Failure::Timeout), Exit::Unknown),
+    ] {
+        let sighting =
+            |outcome| SlotSighting { alias_txt: vec![says(1, outcome)], ..SlotSighting::default() };
+        let slots = PerSlot([sighting(outcome.clone()), sighting(txt("d4"))]);
+        let report = plan.compare(&[Observation { at: now(), slots }]);
+        assert_eq!(report.exit(), exit, "{outcome:?}: {}", report.records[0].diagnosis);
+    }
+}
+
+#[test]
+fn a_slot_without_a_key_has_no_record_yet() {
+    let mut object = published_as_txt();
+    let status = object.status.as_mut().unwrap();
+    status.records.truncate(1);
+    status.keys[1].phase = "Empty".into();
+    assert_eq!(Plan::of(&object).unwrap().pairs[0].wanted[SlotId::Two], Wanted::Nothing);
+    // A record that belongs to no key is not passed over.
+    object.status.as_mut().unwrap().keys[0].selector = "other".into();
+    let error = Plan::of(&object).unwrap_err();
+    assert!(error.to_string().contains("do not name the same selectors"), "{error}");
 }
