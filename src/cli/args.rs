@@ -82,6 +82,10 @@ pub enum Command {
     Enable(DomainArgs),
     /// Sign with the provider's default signature.
     Disable(DomainArgs),
+    /// Take a domain's keys to another cluster: write them to a file, encrypted.
+    Export(ExportArgs),
+    /// Go on with a domain's keys from another cluster.
+    Import(ImportArgs),
     /// Say what a receiver would say of a message's signatures.
     ///
     /// For each one: what it covers, the body's hash, the way to its key, whether it is aligned with From: under
@@ -210,6 +214,43 @@ pub struct RotateArgs {
     pub timeout: HumanDuration,
 }
 
+/// `export`.
+#[derive(Args, Debug)]
+pub struct ExportArgs {
+    /// Which domain.
+    #[command(flatten)]
+    pub domain: DomainArgs,
+    /// Encrypt for whoever has the age identity of this recipient (age1…, as age-keygen prints it); may be given
+    /// several times.
+    // Not parsed here: clap repeats what it cannot read, and somebody will give a secret identity.
+    #[arg(short, long = "recipient", value_name = "RECIPIENT", required = true)]
+    pub recipients: Vec<String>,
+    /// The file to write, which must not be there yet; standard output where left out.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// `import`.
+#[derive(Args, Debug)]
+pub struct ImportArgs {
+    /// The file that kubectl dkim export wrote, - for standard input.
+    pub file: PathBuf,
+    /// The age identity to decrypt it with, a file as age-keygen writes it; may be given several times.
+    #[arg(short, long = "identity", value_name = "KEYFILE", required = true)]
+    pub identities: Vec<PathBuf>,
+    /// The DkimProvider of this cluster that publishes the keys; the one named at the export where left out, and
+    /// where none was, the default one.
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// The namespace of the key Secret; where the provider keeps keys where left out. Needed only where you may not
+    /// read DkimProviders.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub secret_namespace: Option<String>,
+    /// Apply the DkimDomain, too, instead of printing it.
+    #[arg(long)]
+    pub apply: bool,
+}
+
 /// `verify`.
 #[derive(Args, Debug)]
 pub struct VerifyArgs {
@@ -262,7 +303,7 @@ mod tests {
         command.build();
         insta::assert_snapshot!(command.render_help());
         for name in
-            ["records", "status", "check", "rotate", "enable", "disable", "verify"]
+            ["records", "status", "check", "rotate", "enable", "disable", "export", "import", "verify"]
         {
             let help = command.find_subcommand_mut(name).unwrap().render_help().to_string();
             assert!(help.contains(&format!("Usage: kubectl dkim {name}")), "{help}");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 use serde_json::Value;
@@ -11,7 +12,8 @@ use super::args::ClusterArgs;
 use super::change::FIELD_MANAGER;
 use super::error::{CliError, chain};
 use super::find::{Scope, find, reference};
-use crate::api::DkimDomain;
+use crate::api::{DkimDomain, DkimProvider, SecretRef};
+use crate::controller::secret::wipe;
 use crate::model::name::DomainName;
 
 /// How long to wait for an answer before giving up.
@@ -141,5 +143,60 @@ impl Cluster {
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let changed = self.api_of(object).patch(&object.name_any(), &params, &Patch::Merge(patch)).await;
         changed.map_err(|e| CliError::from_kube(format!("change {}", reference(object)), &e))
+    }
+
+    /// A key Secret.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub async fn secret(&self, place: &SecretRef) -> Result<Secret, CliError> {
+        let SecretRef { namespace, name } = place;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let found = api.get(name).await;
+        found.map_err(|e| CliError::from_kube(format!("read Secret {namespace}/{name}"), &e))
+    }
+
+    /// Creates a key Secret; whether there was none of that name.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub async fn create_secret(&self, place: &SecretRef, secret: &Secret) -> Result<bool, CliError> {
+        let SecretRef { namespace, name } = place;
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&params, secret).await {
+            Ok(mut made) => {
+                wipe(&mut made);
+                Ok(true)
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+            Err(error) => Err(CliError::from_kube(format!("create Secret {namespace}/{name}"), &error)),
+        }
+    }
+
+    /// A DkimProvider, or the one marked default; `None` where there is none, or several are marked.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub async fn provider(&self, name: Option<&str>) -> Result<Option<DkimProvider>, CliError> {
+        let api: Api<DkimProvider> = Api::all(self.client.clone());
+        let fault = |error: &kube::Error| CliError::from_kube("read DkimProviders", error);
+        let Some(name) = name else {
+            let all = api.list(&ListParams::default()).await.map_err(|e| fault(&e))?;
+            let mut defaults = all.items.into_iter().filter(|provider| provider.spec.default);
+            let first = defaults.next();
+            return Ok(first.filter(|_| defaults.next().is_none()));
+        };
+        api.get_opt(name).await.map_err(|e| fault(&e))
+    }
+
+    /// Applies a DkimDomain, or only asks whether it would be taken.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub async fn apply(&self, object: &DkimDomain, dry_run: bool) -> Result<(), CliError> {
+        let params = PatchParams { dry_run, ..PatchParams::apply(FIELD_MANAGER) };
+        let applied = self.api_of(object).patch(&object.name_any(), &params, &Patch::Apply(object)).await;
+        applied.map(|_| ()).map_err(|e| CliError::from_kube(format!("apply {}", reference(object)), &e))
     }
 }

@@ -1,16 +1,20 @@
-//! `kubectl dkim`: records, status, check, rotate, enable, disable, verify.
+//! `kubectl dkim`: records, status, check, rotate, enable, disable, export, import, verify.
 //!
 //! Each command is words made purely from objects (tested by snapshots) around little I/O.
 
 mod args;
+mod bundle;
 mod change;
 mod check;
 mod cluster;
 mod compromise;
 mod error;
+mod export;
 mod find;
+mod import;
 mod output;
 mod records;
+mod seal;
 mod status;
 mod table;
 #[cfg(test)]
@@ -59,6 +63,8 @@ async fn run(cli: &Cli) -> Result<Exit, CliError> {
         Command::Rotate(args) => rotate(place, args).await,
         Command::Enable(args) => enable(place, &args.domain, true).await,
         Command::Disable(args) => enable(place, &args.domain, false).await,
+        Command::Export(args) => export::run(place, args).await,
+        Command::Import(args) => import::run(place, args).await,
         Command::Verify(args) => {
             let (text, exit) = verify::run(args).await?;
             output::print(&text)?;

@@ -1,10 +1,23 @@
 //! Domains as the operator leaves them, for tests.
 
+use std::sync::LazyLock;
+
+use getrandom::SysRng;
 use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use crate::api::DkimDomain;
-use crate::model::key::KeyFingerprint;
+use crate::api::signing_config::SigningConfig;
+use crate::api::{DkimDomain, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::model::guid::{Guid, GuidStyle};
+use crate::model::home::Home;
+use crate::model::key::{KeyFingerprint, KeyKind, PrivateKey};
+use crate::model::keyring::{KeyInfo, Phase};
+use crate::model::name::{DnsName, DomainName};
+use crate::model::selector::{PerSlot, Selector, SlotId};
+use crate::model::vault::Vault;
 
 /// What a terminal without colours shows.
 pub fn seen(text: &str) -> String {
@@ -164,4 +177,55 @@ pub fn published_as_txt() -> DkimDomain {
         "secretRef": { "namespace": "mail", "name": "dkim-contoso.com" },
     });
     object("mail", "contoso", &json!({ "domain": "contoso.com", "delegation": "TXT" }), Some(&status))
+}
+
+/// A key, which Ed25519 makes at once.
+pub fn new_key() -> PrivateKey {
+    PrivateKey::generate(KeyKind::Ed25519, &mut SysRng).unwrap()
+}
+
+/// The key Secret of [`contoso`], always with the same keys: selector1 signs, selector2 drains.
+pub fn key_secret() -> Secret {
+    static SECRET: LazyLock<Secret> = LazyLock::new(make_key_secret);
+    SECRET.clone()
+}
+
+fn make_key_secret() -> Secret {
+    let domain = DomainName::parse("contoso.com").unwrap();
+    let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
+    let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
+    let home = Home {
+        provider: "default".into(),
+        guid: Guid::derive(&domain, &GuidStyle::Readable, pair),
+        initial_domain: DnsName::new("contoso.onmail.example").unwrap(),
+        zone: serde_json::from_value(
+            json!({ "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 }),
+        )
+        .unwrap(),
+        ttl: 60,
+    };
+    let made: Timestamp = "2026-01-01T08:00:00Z".parse().unwrap();
+    let (active, before) = (new_key(), new_key());
+    let info = |key: &PrivateKey, serial| {
+        let public = key.public().unwrap();
+        let fingerprint = public.fingerprint().unwrap();
+        KeyInfo { serial, kind: KeyKind::Ed25519, public, fingerprint, created: made, imported: false }
+    };
+    let mut vault = Vault::new(domain, home, selectors, made);
+    vault.rings.primary.last_serial = 4;
+    let [one, two] = &mut vault.rings.primary.slots.0;
+    one.phase = Phase::Active { key: info(&active, 4), seen: made, since: made };
+    let until = "2026-05-12T08:00:00Z".parse().unwrap();
+    two.phase = Phase::Draining { key: info(&before, 3), since: made, until, held: false };
+    let signing = SigningConfig::of(&vault, &contoso().spec.signature);
+    let files = [
+        ("state.json", serde_json::to_string_pretty(&vault).unwrap()),
+        ("signing.json", serde_json::to_string_pretty(&signing).unwrap()),
+        ("selector1.pem", active.expose_pem().to_owned()),
+        ("selector2.pem", before.expose_pem().to_owned()),
+    ];
+    let data = files.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
+    let mut secret = Secret { data: Some(data.into()), ..Secret::default() };
+    secret.labels_mut().insert(LABEL_MANAGED_BY.into(), MANAGED_BY.into());
+    secret
 }

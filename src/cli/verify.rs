@@ -14,21 +14,28 @@ use crate::signing::{Verdict, Verifier, VerifyReport};
 /// [`CliError`] where the message cannot be read or no resolver is there.
 pub async fn run(args: &VerifyArgs) -> Result<(String, Exit), CliError> {
     let VerifyArgs { message, resolvers, aligned, output } = args;
-    let message = read(message)?;
+    let (_, message) = read(message)?;
     let verifier = if resolvers.is_empty() { Verifier::system() } else { Verifier::new(resolvers) };
     let verifier = verifier.map_err(|e| CliError::Dns(e.to_string()))?;
     let report = verifier.verify(&message).await;
     Ok((render(&report, *output)?, exit(&report, *aligned)))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, CliError> {
+/// Reads a file, or standard input for -; returns how it is called in errors, and what is in it.
+///
+/// # Errors
+/// [`CliError::Input`].
+pub fn read(file: &Path) -> Result<(String, Vec<u8>), CliError> {
     let (name, result) = if file == Path::new("-") {
         let mut message = Vec::new();
         ("standard input".to_owned(), std::io::stdin().lock().read_to_end(&mut message).map(|_| message))
     } else {
         (file.display().to_string(), std::fs::read(file))
     };
-    result.map_err(|source| CliError::Input { file: name, source })
+    match result {
+        Ok(content) => Ok((name, content)),
+        Err(source) => Err(CliError::Input { file: name, source }),
+    }
 }
 
 fn exit(report: &VerifyReport, aligned: bool) -> Exit {

@@ -12,7 +12,7 @@ mod observe;
 mod provider;
 mod release;
 mod report;
-mod secret;
+pub(crate) mod secret;
 mod watches;
 
 pub use context::{Clock, Context, ControllerOptions, SystemClock};

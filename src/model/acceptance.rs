@@ -361,16 +361,21 @@ fn selectors(field: &str, names: &[String]) -> Result<PerSlot<Selector>, Refusal
 }
 
 /// A chosen GUID proves nothing of who chose it, so it is taken only where the name beneath it tells tenants apart.
+/// Whether tenants of a provider may choose their GUIDs: not where nothing else tells them apart.
+#[must_use]
+pub fn guid_may_be_chosen(provider: &DkimProviderSpec) -> bool {
+    provider.tenancy == Tenancy::Trusted
+        || provider.initial_domain.contains(NAMESPACE)
+        || provider.allowed_namespaces.names.len() == 1
+}
+
 fn chosen_guid(
     chosen: &str,
     provider_name: &str,
     provider: &DkimProviderSpec,
     selectors: [&Selector; 2],
 ) -> Result<Guid, Refusal> {
-    let safe = provider.tenancy == Tenancy::Trusted
-        || provider.initial_domain.contains(NAMESPACE)
-        || provider.allowed_namespaces.names.len() == 1;
-    if !safe {
+    if !guid_may_be_chosen(provider) {
         return Err(Refusal::new(
             Reason::PolicyViolation,
             format!(
