@@ -174,7 +174,8 @@ async fn a_second_signature_has_cnames_of_its_own_and_is_rolled_along() -> Outco
         signing.second.map(|second| second.selector).ok_or_else(|| "one signature".to_owned())
     };
     let first = until_verifiable(world, &namespace, domain, "both signatures are made", both).await?;
-    assert_eq!(first, "ed1");
+    // Which of two keys is seen first is chance.
+    let (one, two) = (signing(&world.domains(&namespace).get(domain).await?)?.0, first);
     world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
     let config = told(world, &namespace, domain).await?;
     let made: Vec<String> = config.signatures.iter().map(|s| s.algorithm.as_str().to_owned()).collect();
@@ -183,7 +184,7 @@ async fn a_second_signature_has_cnames_of_its_own_and_is_rolled_along() -> Outco
     world.patch(&namespace, domain, json!({ "rotation": { "rotateAt": now } })).await;
     until_verifiable(world, &namespace, domain, "both are rolled", |d| {
         let rolled = (signing(d)?.0, both(d)?);
-        if rolled == ("selector2".into(), "ed2".into()) { Ok(()) } else { Err(format!("{rolled:?}")) }
+        if rolled.0 != one && rolled.1 != two { Ok(()) } else { Err(format!("{rolled:?}")) }
     })
     .await?;
     // Without one of its CNAMEs the second signature goes, and the first stays.

@@ -72,6 +72,11 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
     let labels = BTreeMap::new();
     let tenant = Tenant { namespace: "contoso", uid: "1", labels: &labels };
     let provider = from_value(provider).expect("a valid provider");
-    acceptance::accept(&from_value(domain).expect("a valid domain"), "default", &provider, &tenant)
-        .expect("an order")
+    let domain = from_value(domain).expect("a valid domain");
+    let mut order = acceptance::accept(&domain, "default", &provider, &tenant).expect("an order");
+    // The resolvers here count to the tick: a spare second would hide faults as large.
+    let policy = &mut order.lanes.primary.policy;
+    policy.ttl = times.ttl;
+    policy.negative_ttl = times.negative_ttl;
+    order
 }

@@ -80,7 +80,11 @@ pub struct Custodian {
 ///
 /// # Errors
 /// As [`order`].
-pub async fn custodian(ctx: &Context, order: &Order) -> Result<Result<Custodian, Refusal>, Error> {
+pub async fn custodian(
+    ctx: &Context,
+    order: &Order,
+    owner: &Owner,
+) -> Result<Result<Custodian, Refusal>, Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &order.secret_namespace);
     let place = format!("{}/{}", order.secret_namespace, order.secret_name);
     let there = match api.get_opt(&order.secret_name).await.map_err(Error::api("reading the key Secret")) {
@@ -92,6 +96,8 @@ pub async fn custodian(ctx: &Context, order: &Order) -> Result<Result<Custodian,
     };
     let Some(secret) = there else { return Ok(Ok(Custodian { there: None, stored: None })) };
     let stored = match secret::read(&secret, &order.domain) {
+        // A former tenant's keys and CNAMEs are not the next one's, wherever the keys are kept.
+        Found::Stored(_) if !of_namespace(&secret, &owner.namespace) => None,
         Found::Stored(stored) => Some(*stored),
         Found::Unreadable => None,
         Found::Foreign => {
@@ -112,6 +118,12 @@ pub async fn custodian(ctx: &Context, order: &Order) -> Result<Result<Custodian,
         }
     };
     Ok(Ok(Custodian { there: Some(secret), stored }))
+}
+
+/// Whether a Secret of ours was made for a DkimDomain of this namespace.
+fn of_namespace(secret: &Secret, namespace: &str) -> bool {
+    let owner = secret.annotations().get(ANNOTATION_OWNER).and_then(|reference| reference.split_once('/'));
+    owner.is_none_or(|(of, _)| of == namespace)
 }
 
 /// The refusal where the keys are in another namespace than the provider's: to make new ones would break mail.

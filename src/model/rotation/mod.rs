@@ -55,9 +55,9 @@ pub struct Policy {
     pub link_per_key: bool,
     /// Keys that the user brings, by fingerprint: each is put into its slot once, in place of one we would make.
     pub imports: PerSlot<Option<KeyFingerprint>>,
-    /// TTL of our TXT records in seconds.
+    /// For how many seconds resolvers may remember one of our TXT records.
     pub ttl: u32,
-    /// TTL of our negative answers in seconds.
+    /// For how many seconds resolvers may remember a negative answer of ours.
     pub negative_ttl: u32,
     /// How long the CNAMEs must be gone before signing falls back to the default.
     pub grace: SignedDuration,
