@@ -282,7 +282,7 @@ async fn a_key_that_signs_already_is_taken_in() -> Outcome {
             let keys = d.status.iter().flat_map(|s| &s.keys);
             let found: Vec<_> = keys.map(|key| (key.fingerprint.clone(), key.phase.clone())).collect();
             let usable = |phase: &str| ["Active", "Published"].contains(&phase);
-            let taken = found.iter().any(|(key, phase)| *key == expected && usable(phase));
+            let taken = found.iter().any(|(key, phase)| key.as_ref() == Some(&expected) && usable(phase));
             if taken { Ok(()) } else { Err(format!("{found:?}")) }
         })
         .await?;

@@ -200,12 +200,12 @@ pub fn own_cpu() -> Duration {
     cpu_of(std::process::id())
 }
 
-/// The processor time of all threads of a process so far.
+/// The processor time of a process so far, with that of threads that have ended: OpenDKIM has one for each connection.
+/// Told in ticks of 10 ms.
 pub fn cpu_of(pid: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let nanoseconds = tasks.flatten().filter_map(|task| {
-        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanoseconds.sum())
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // After the name, which may hold anything but ends with a parenthesis: utime and stime are fields 14 and 15.
+    let fields = text.rsplit(')').next().expect("a name").split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+    Duration::from_millis(ticks * 10)
 }
