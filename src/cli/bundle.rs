@@ -204,7 +204,7 @@ fn known(vault: &Vault, name: &str) -> bool {
 /// # Errors
 /// [`BundleError`].
 pub fn inspect(secret: &Secret, domain: &DomainName) -> Result<Stored, BundleError> {
-    let stored = match secret::read(secret, domain) {
+    let stored = match secret::read(secret, domain, false) {
         Found::Stored(stored) => *stored,
         Found::Unreadable => return Err(BundleError::NoState),
         Found::Foreign => return Err(BundleError::Foreign),

@@ -293,7 +293,7 @@ mod tests {
         assert_eq!(secret.annotations()[ANNOTATION_OWNER], "shop/contoso");
         assert_eq!(secret.labels()[LABEL_DOMAIN], "contoso.com");
         let domain = DomainName::parse("contoso.com").unwrap();
-        assert!(matches!(read(&secret, &domain), Found::Stored(_)));
+        assert!(matches!(read(&secret, &domain, false), Found::Stored(_)));
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn make_key(
     let _permit = ctx.keygen.acquire().await.map_err(|_| Error::Worker)?;
     let (key, public) = tokio::task::spawn_blocking(move || {
         let key = PrivateKey::generate(kind, &mut SysRng)?;
-        let public = key.public()?;
+        let public = key.stated_public()?;
         Ok::<_, Error>((key, public))
     })
     .await

@@ -94,6 +94,12 @@ impl Memory {
         self.entries.lock().insert(key.clone(), Entry { before, after, surroundings, until });
     }
 
+    /// The version in which the last reconcile that ended well left the key Secret, its keys checked or made by us.
+    #[must_use]
+    pub fn left_secret(&self, key: &ObjectRef<Guarded>) -> Version {
+        self.entries.lock().get(key)?.after.secret
+    }
+
     /// For how long nothing new is to be seen, if that is so: each object is as the last reconcile read it (its own
     /// write has not come back yet) or as it left it. `domain` and `record_set` are as the watches have them.
     #[must_use]

@@ -100,7 +100,7 @@ async fn reconcile_domain(
             return report::refuse(ctx, domain, &refusal).await;
         }
     };
-    let mut custodian = match observe::custodian(ctx, &order, &owner).await? {
+    let mut custodian = match observe::custodian(ctx, &order, &owner, ctx.memory.left_secret(key)).await? {
         Ok(custodian) => custodian,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };

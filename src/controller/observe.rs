@@ -9,6 +9,7 @@ use kube::api::Api;
 use super::Context;
 use super::error::Error;
 use super::eyes::Seen;
+use super::memory::{Version, version};
 use super::secret::{self, Found, Owner, Stored};
 use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reason};
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
@@ -76,7 +77,7 @@ pub struct Custodian {
     pub stored: Option<Stored>,
 }
 
-/// Reads the key Secret.
+/// Reads the key Secret. Where it is still `known`, as the last reconcile left it, its keys are not checked again.
 ///
 /// # Errors
 /// As [`order`].
@@ -84,6 +85,7 @@ pub async fn custodian(
     ctx: &Context,
     order: &Order,
     owner: &Owner,
+    known: Version,
 ) -> Result<Result<Custodian, Refusal>, Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &order.secret_namespace);
     let place = format!("{}/{}", order.secret_namespace, order.secret_name);
@@ -95,7 +97,8 @@ pub async fn custodian(
         Err(error) => return Err(error),
     };
     let Some(secret) = there else { return Ok(Ok(Custodian { there: None, stored: None })) };
-    let stored = match secret::read(&secret, &order.domain) {
+    let known = known.is_some() && known == version(&secret.metadata);
+    let stored = match secret::read(&secret, &order.domain, known) {
         // A former tenant's keys and CNAMEs are not the next one's, wherever the keys are kept.
         Found::Stored(_) if !of_namespace(&secret, &owner.namespace) => None,
         Found::Stored(stored) => Some(*stored),
