@@ -8,7 +8,7 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -95,6 +95,7 @@ async fn onboard(world: &World, namespace: &str, raw: f64) {
     settle(world).await;
     let done = tokio::spawn(when(world.client(), namespace.to_owned(), DOMAINS, onboarded));
     let before = processors(world).await;
+    let asked = requests(world).await;
     let begin = Instant::now();
     for number in 0..DOMAINS {
         let mut manifest = world.domain(namespace, &name(number), json!({}));
@@ -107,6 +108,12 @@ async fn onboard(world: &World, namespace: &str, raw: f64) {
     for ((name, after), (_, before)) in processors(world).await.iter().zip(before) {
         let each = (*after - before).as_secs_f64() * 1e3 / DOMAINS as f64;
         eprintln!("onboarding: {each:.1} ms of processor time for each domain in {name}");
+    }
+    for (what, count) in requests(world).await {
+        let each = (count - asked.get(&what).copied().unwrap_or_default()) / DOMAINS as f64;
+        if each >= 0.05 {
+            eprintln!("onboarding: {each:.2} requests for each domain: {what}");
+        }
     }
     let rate = (DOMAINS * 2) as f64 / took.as_secs_f64();
     bench("onboard_rsa2048", rate, "keys/s", "rsa_crate_2_threads", raw, rate / raw);
@@ -155,6 +162,22 @@ async fn processors(world: &World) -> Vec<(String, Duration)> {
     all.push(usage("Knot", world.tree.hosting().usage().await));
     let plane = world.plane.usage().await.expect("the control plane runs");
     all.extend(plane.into_iter().map(|(name, usage)| (name, usage.cpu)));
+    all
+}
+
+/// What the API server was asked so far, by verb and resource.
+async fn requests(world: &World) -> BTreeMap<String, f64> {
+    let metrics = world.plane.kubectl(["get", "--raw", "/metrics"]).await.expect("kubectl");
+    let mut all = BTreeMap::new();
+    for line in metrics.stdout.lines().filter_map(|line| line.strip_prefix("apiserver_request_total{")) {
+        let Some((labels, count)) = line.rsplit_once("} ") else { continue };
+        let label = |name: &str| {
+            let value = labels.split(&format!("{name}=\"")).nth(1).and_then(|rest| rest.split('"').next());
+            value.unwrap_or_default().to_owned()
+        };
+        let what = format!("{} {} {}", label("verb"), label("resource"), label("subresource"));
+        *all.entry(what).or_default() += count.parse::<f64>().unwrap_or_default();
+    }
     all
 }
 

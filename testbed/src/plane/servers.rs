@@ -152,7 +152,10 @@ async fn get(client: &kube::Client, path: &str) -> std::result::Result<(), Strin
 }
 
 fn spec(name: &str, program: std::path::PathBuf, scratch: &Scratch, options: &Options) -> Spec {
+    // Machines for tests have memory to spare and few processors: garbage is collected when there is
+    // four times as much of it as of what lives.
     Spec::new(name, program, scratch.join(format!("{name}.log")))
+        .env("GOGC", "400")
         .current_dir(scratch.path())
         .outlives_parent(options.keep)
         .stop_within(Duration::from_secs(5))
