@@ -59,6 +59,41 @@ impl<S: Sink> BodyCanonicalizer<S> {
 
     /// Takes the next bytes of the body; chunks may end anywhere, also between CR and LF.
     pub fn feed(&mut self, chunk: &[u8]) {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let between_lines = !self.cr && !self.space;
+            let (line, after) = match memchr::memchr(b'\n', rest) {
+                Some(end) => rest.split_at(end + 1),
+                None => (rest, &[][..]),
+            };
+            match line.strip_suffix(b"\r\n").filter(|text| between_lines && self.stays(text)) {
+                Some(text) => {
+                    self.content(text);
+                    self.line_ends += 1;
+                }
+                None => self.feed_slowly(line),
+            }
+            rest = after;
+        }
+    }
+
+    /// Whether the text of a line (or of its end) is canonical as it is, which most are: it is not empty and, where
+    /// relaxed, has no tab, no two white spaces in a row, and none at its end.
+    fn stays(&self, text: &[u8]) -> bool {
+        let Some((last, before)) = text.split_last() else { return false };
+        if self.mode == Canonicalization::Simple {
+            return true;
+        }
+        let space = |b: u8| (b == b' ') | (b == b'\t');
+        // Nothing ends it early, so that it is done for many bytes at once.
+        let odd = before
+            .iter()
+            .zip(&text[1..])
+            .fold(false, |odd, (one, next)| odd | (*one == b'\t') | (space(*one) & space(*next)));
+        !odd && !space(*last)
+    }
+
+    fn feed_slowly(&mut self, chunk: &[u8]) {
         let relaxed = self.mode == Canonicalization::Relaxed;
         let special = |b: &u8| matches!(b, b'\r' | b'\n') || relaxed && matches!(b, b' ' | b'\t');
         let mut rest = chunk;
