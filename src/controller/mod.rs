@@ -44,7 +44,7 @@ pub type Guarded = DeserializeGuard<DkimDomain>;
 /// Pause before a refused object is looked at again, if nothing about it changes before.
 const REFUSED_AGAIN: Duration = Duration::from_secs(60);
 /// Longest wait of a new domain's first status for the first look at DNS.
-const FIRST_LOOK: Duration = Duration::from_secs(1);
+const FIRST_LOOK: Duration = Duration::from_millis(300);
 /// Pause before an object at rest is reconciled again.
 const RESYNC: Duration = Duration::from_secs(600);
 
