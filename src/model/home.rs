@@ -31,6 +31,12 @@ impl Home {
         self.guid == other.guid && self.initial_domain == other.initial_domain
     }
 
+    /// Seconds for which resolvers may remember that a name there does not answer.
+    #[must_use]
+    pub fn negative_ttl(&self) -> u32 {
+        u32::try_from(self.zone.negative_ttl).unwrap_or(0)
+    }
+
     /// The owner name of a selector's TXT.
     ///
     /// # Errors

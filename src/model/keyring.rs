@@ -46,6 +46,14 @@ pub struct Slot {
     pub link: Link,
     /// Seconds for which resolvers may hold what this slot's name answered before the present key.
     pub older_ttl: u32,
+    /// The greatest TTL under which the name has answered with the present key, where that was lowered since; or else 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lowered_ttl: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
 }
 
 /// A key without its private half.
@@ -192,6 +200,7 @@ impl Keyring {
             phase: Phase::Empty,
             link: Link::Down { since: now, older_ttl: 0 },
             older_ttl: 0,
+            lowered_ttl: 0,
         };
         Self {
             last_serial: 0,
@@ -200,6 +209,19 @@ impl Keyring {
             slots: PerSlot([slot(one), slot(two)]),
             log: RotationLog::default(),
             latest: None,
+        }
+    }
+
+    /// Remembers for how many seconds the names may have been promised to answer as they do, that being about to be
+    /// lowered.
+    pub(super) fn lower_ttl(&mut self, seconds: u32) {
+        for slot in SlotId::ALL {
+            let slot = &mut self.slots[slot];
+            slot.lowered_ttl = slot.lowered_ttl.max(seconds);
+            // What answers before the present key is seen is older than that.
+            if matches!(slot.phase, Phase::Empty | Phase::Generated { .. }) {
+                slot.older_ttl = slot.older_ttl.max(seconds);
+            }
         }
     }
 

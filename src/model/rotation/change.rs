@@ -174,8 +174,10 @@ impl Keyring {
                 }
             }
             Change::Unseen { slot } => {
-                if let Phase::Published { key, .. } = self.slots[slot].phase.clone() {
-                    self.slots[slot].phase = Phase::Generated { key };
+                let state = &mut self.slots[slot];
+                if let Phase::Published { key, .. } = state.phase.clone() {
+                    state.phase = Phase::Generated { key };
+                    state.older_ttl = state.older_ttl.max(state.lowered_ttl);
                 }
             }
             Change::Lost { slot, drain } | Change::Retire { slot, drain } => {
@@ -207,6 +209,7 @@ impl Keyring {
             Change::Generate { slot, older_ttl, unlink, .. } => {
                 self.slots[slot].phase = Phase::Empty;
                 self.slots[slot].older_ttl = older_ttl;
+                self.slots[slot].lowered_ttl = 0;
                 if unlink {
                     self.slots[slot].link = Link::Down { since: now, older_ttl: 0 };
                 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Cause, Change, Decision, Evidence, KeySight, LinkSight, Observed, Policy, Wait};
 use crate::model::key::KeyFingerprint;
-use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later, later_secs};
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, Slot, later, later_secs};
 use crate::model::selector::SlotId;
 
 /// Decides what to do now. Applying the changes and deciding again on the same input changes nothing more.
@@ -179,7 +179,7 @@ impl Run<'_> {
 
     fn activate(&mut self, slot: SlotId, cause: Cause) {
         let drain = match cause {
-            Cause::Compromised => self.policy.revocation_time(),
+            Cause::Compromised => self.policy.revocation_time(self.ring.slots[slot.other()].lowered_ttl),
             _ => self.policy.drain_time(),
         };
         self.make(Change::Activate { slot, cause, drain });
@@ -322,13 +322,16 @@ impl Run<'_> {
         for slot in SlotId::ALL {
             let Policy { kind, ttl, link_per_key, .. } = *self.policy;
             let import = self.brought(slot).is_some();
-            let older_ttl = match &self.ring.slots[slot].phase {
+            let Slot { phase, older_ttl, lowered_ttl, .. } = &self.ring.slots[slot];
+            let present = ttl.max(*lowered_ttl);
+            let older_ttl = match phase {
                 // Nothing was ever there before the first keys; later, what went may be remembered.
-                Phase::Empty if self.ring.last_serial == 0 => Some(self.ring.slots[slot].older_ttl),
-                Phase::Empty => Some(ttl.max(self.ring.slots[slot].older_ttl)),
-                phase if self.is_over(phase) => Some(ttl),
+                Phase::Empty if self.ring.last_serial == 0 => Some(*older_ttl),
+                Phase::Empty => Some(present.max(*older_ttl)),
+                // What was there before this key has run out before it signed.
+                phase if self.is_over(phase) => Some(present),
                 Phase::Generated { key } | Phase::Published { key, .. } if self.outdated(slot, key) => {
-                    Some(ttl.max(self.ring.slots[slot].older_ttl))
+                    Some(present.max(*older_ttl))
                 }
                 _ => None,
             };

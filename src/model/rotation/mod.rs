@@ -72,11 +72,12 @@ impl Policy {
         self.drain.saturating_add(self.signer_lag)
     }
 
-    /// For how long a revoked key's name says so before it gets a new key: until no resolver remembers the old one
-    /// and no signer uses it, and an hour at that unless the drain is shorter.
+    /// For how long a revoked key's name says so before it gets a new key: until no resolver remembers the old one, which
+    /// it may have been told under the TTL `lowered` since, and no signer uses it, and an hour at that unless the drain is
+    /// shorter.
     #[must_use]
-    pub fn revocation_time(&self) -> SignedDuration {
-        let memory = SignedDuration::from_secs(i64::from(self.ttl.max(self.negative_ttl)));
+    pub fn revocation_time(&self, lowered: u32) -> SignedDuration {
+        let memory = SignedDuration::from_secs(i64::from(self.ttl.max(self.negative_ttl).max(lowered)));
         memory.saturating_add(self.signer_lag).max(self.drain.min(SignedDuration::from_hours(1)))
     }
 }

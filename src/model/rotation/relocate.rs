@@ -118,7 +118,7 @@ pub enum Move {
 impl Vault {
     pub(in crate::model) fn apply_move(&mut self, change: &Move, now: Timestamp) {
         match change {
-            Move::Refresh { home } => self.home = home.clone(),
+            Move::Refresh { home } => self.refresh(home),
             Move::Settle { home } => {
                 self.home = home.clone();
                 self.moving = None;
@@ -152,6 +152,19 @@ impl Vault {
             }
             Move::Finish { drain } => self.finish(*drain, now),
             Move::Forget => self.former.retain(|former| former.until > now),
+        }
+    }
+
+    /// Answers that were given under the TTLs of before live on where these are greater. Whether servers have heard of the
+    /// new ones nobody knows, so that this is remembered until a next key was seen at all of them.
+    fn refresh(&mut self, home: &Home) {
+        let old = std::mem::replace(&mut self.home, home.clone());
+        if old.ttl > home.ttl || old.negative_ttl() > home.negative_ttl() {
+            for lane in LaneId::ALL {
+                if let Some(ring) = self.rings.get_mut(lane) {
+                    ring.lower_ttl(old.ttl.max(old.negative_ttl()));
+                }
+            }
         }
     }
 
@@ -283,6 +296,10 @@ impl Run<'_> {
     /// The same as for the present names: a link counts once older answers have run out, and so does a key.
     fn follow(&mut self, sights: &PerLane<Sights>) {
         let rings = self.vault.rings.clone();
+        // Both may have been lowered since the move began.
+        let Some(began) = self.vault.moving.as_ref().map(|moving| &moving.to) else { return };
+        let ttl = self.policy.ttl.max(began.ttl);
+        let negative_ttl = self.policy.negative_ttl.max(began.negative_ttl());
         for (lane, ring) in rings.iter() {
             let Some(next) = sights.get(lane).and_then(|s| s.next) else { continue };
             for slot in SlotId::ALL {
@@ -309,8 +326,8 @@ impl Run<'_> {
                 let known = before.map_or(0, |n| n.serial);
                 match (ring.slots[slot].phase.key(), seen.key) {
                     (Some(key), KeySight::Matches) if key.serial != known => {
-                        let older = if known == 0 { 0 } else { self.policy.ttl };
-                        let settled = later_secs(self.now, older.max(self.policy.negative_ttl));
+                        let older = if known == 0 { 0 } else { ttl };
+                        let settled = later_secs(self.now, older.max(negative_ttl));
                         self.make(Move::Seen { lane, slot, serial: key.serial, settled });
                     }
                     (_, KeySight::Contradicted) if known != 0 => self.make(Move::Unseen { lane, slot }),

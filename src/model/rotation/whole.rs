@@ -1,5 +1,7 @@
 //! The decision for a whole vault: where its keys are published, then each lane's keys.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::{Change, Custody, Decision, Move, Observed, Policy, Sights, decide, relocate};
@@ -101,11 +103,22 @@ impl Run {
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
         let ring = self.vault.rings.get(lane).unwrap_or(&self.vault.rings.primary);
-        let decision = decide(ring, policy, &observed, self.now);
+        let decision = decide(ring, &self.terms(policy), &observed, self.now);
         for change in &decision.changes {
             self.make(VaultChange::Key { lane, change: change.clone() });
         }
         decision
+    }
+
+    /// During a move, the names of before answer under the TTLs of before.
+    fn terms<'a>(&self, policy: &'a Policy) -> Cow<'a, Policy> {
+        let Some(moving) = &self.vault.moving else { return Cow::Borrowed(policy) };
+        let [from, to] = [&self.vault.home, &moving.to];
+        Cow::Owned(Policy {
+            ttl: policy.ttl.max(from.ttl).max(to.ttl),
+            negative_ttl: policy.negative_ttl.max(from.negative_ttl()).max(to.negative_ttl()),
+            ..policy.clone()
+        })
     }
 
     /// The second lane is rolled along with the primary one, and drains when it is no longer wanted.
