@@ -156,6 +156,8 @@ closed_list! {
         KeyActivated,
         /// A key signs no more because it is no longer wanted.
         KeyRetired,
+        /// A key that drains was found to be in the wrong hands: it is published as revoked.
+        KeyRevoked,
         /// A signer still uses a key that it should have left.
         SignerBehind,
         /// The last such signer has moved on.

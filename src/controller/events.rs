@@ -121,6 +121,15 @@ fn event(
                 selector(*slot)
             ),
         ),
+        Change::Revoke { slot, .. } => (
+            Warning,
+            EventReason::KeyRevoked,
+            format!(
+                "key {} of {} is in the wrong hands; it is published as revoked, and what it signed no longer verifies",
+                fingerprint(*slot),
+                selector(*slot)
+            ),
+        ),
         Change::Retire { slot, .. } => (
             Normal,
             EventReason::KeyRetired,

@@ -113,6 +113,13 @@ pub enum Change {
         /// For how long.
         drain: SignedDuration,
     },
+    /// A key that drains is in the wrong hands.
+    Revoke {
+        /// The slot.
+        slot: SlotId,
+        /// For how long its name says that it is revoked.
+        stay: SignedDuration,
+    },
     /// A key that has drained goes, and none comes.
     Clear {
         /// The slot.
@@ -147,6 +154,7 @@ impl Change {
             | Self::Hold { slot }
             | Self::Free { slot, .. }
             | Self::Retire { slot, .. }
+            | Self::Revoke { slot, .. }
             | Self::Clear { slot }
             | Self::Generate { slot, .. } => Some(*slot),
             Self::SetMode { .. } | Self::NoteRequest { .. } => None,
@@ -188,6 +196,11 @@ impl Keyring {
                     leaving @ (Phase::Draining { .. } | Phase::Revoked { .. }) => leaving,
                     Phase::Empty | Phase::Generated { .. } | Phase::Published { .. } => Phase::Empty,
                 };
+            }
+            Change::Revoke { slot, stay } => {
+                if let Phase::Draining { key, .. } = self.slots[slot].phase.clone() {
+                    self.slots[slot].phase = Phase::Revoked { key, since: now, until: later(now, stay) };
+                }
             }
             Change::Clear { slot } => self.slots[slot].phase = Phase::Empty,
             Change::Hold { slot } => {

@@ -1,6 +1,6 @@
 //! The decision itself.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Cause, Change, Decision, Evidence, KeySight, LinkSight, Observed, Policy, Wait};
 use crate::model::key::KeyFingerprint;
@@ -26,6 +26,7 @@ pub fn decide(keyring: &Keyring, policy: &Policy, observed: &Observed<'_>, now: 
         // What waited for a CNAME may wait no more.
         waiting = run.choose_key();
     }
+    run.revoke_condemned();
     run.fill_slots(observed);
     let next = next_rotation(&run.ring, policy);
     let wake = run.wake(next);
@@ -128,7 +129,8 @@ impl Run<'_> {
             return None;
         };
         let standby = active.other();
-        if let Some(cause) = self.broken(active) {
+        // A key in the wrong hands never drains as a valid one, whatever else is wrong with it.
+        if let Some(cause) = self.broken(active).filter(|_| !self.condemned(active)) {
             if self.ready(standby, self.ring.mode == Mode::Domain).is_ok() {
                 self.activate(standby, cause);
             }
@@ -179,10 +181,29 @@ impl Run<'_> {
 
     fn activate(&mut self, slot: SlotId, cause: Cause) {
         let drain = match cause {
-            Cause::Compromised => self.policy.revocation_time(self.ring.slots[slot.other()].lowered_ttl),
+            Cause::Compromised => self.revocation_time(slot.other()),
             _ => self.policy.drain_time(),
         };
         self.make(Change::Activate { slot, cause, drain });
+    }
+
+    fn revocation_time(&self, slot: SlotId) -> SignedDuration {
+        self.policy.revocation_time(self.ring.slots[slot].lowered_ttl)
+    }
+
+    /// Whether the slot's key is in the wrong hands.
+    fn condemned(&self, slot: SlotId) -> bool {
+        let made = self.ring.slots[slot].phase.key().map(|key| key.created);
+        made.zip(self.policy.compromised_at).is_some_and(|(made, at)| made <= at && at <= self.now)
+    }
+
+    /// A key in the wrong hands that signs no more verifies no more, either.
+    fn revoke_condemned(&mut self) {
+        for slot in SlotId::ALL {
+            if matches!(self.ring.slots[slot].phase, Phase::Draining { .. }) && self.condemned(slot) {
+                self.make(Change::Revoke { slot, stay: self.revocation_time(slot) });
+            }
+        }
     }
 
     /// Signing with these keys ends; what has not signed goes at once.
@@ -221,9 +242,7 @@ impl Run<'_> {
     }
 
     fn due(&self, active: SlotId) -> Option<Cause> {
-        let made = self.ring.slots[active].phase.key().map(|k| k.created);
-        if made.is_some_and(|made| self.policy.compromised_at.is_some_and(|at| made <= at && at <= self.now))
-        {
+        if self.condemned(active) {
             return Some(Cause::Compromised);
         }
         if self.ring.log.pending_request.is_some_and(|at| at <= self.now) {
