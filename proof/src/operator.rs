@@ -56,6 +56,8 @@ fn set(order: &Order, records: &[PublishedRecord]) -> DkimRecordSetSpec {
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: order.drain_time().as_secs(),
+        // What is left of a claim here are its records.
+        last_serial: 0,
         records: records.to_vec(),
         former: Vec::new(),
     }

@@ -55,6 +55,9 @@ pub struct DkimRecordSetSpec {
     pub orphaned: bool,
     /// Seconds for which a record that has signed stays after the claim is gone: drain and signer lag.
     pub drain_seconds: i64,
+    /// The greatest serial of any key of the domain so far, whether it was published or not.
+    #[serde(default)]
+    pub last_serial: i64,
     /// The records, slot by slot.
     #[serde(default)]
     pub records: Vec<PublishedRecord>,
@@ -92,8 +95,17 @@ pub struct Placed<'a> {
 impl DkimRecordSetSpec {
     /// Every place at which records of this domain are to be published: the present one first, then former ones.
     pub fn placements(&self) -> impl Iterator<Item = Placed<'_>> {
-        let Self { provider, guid, zone, records, former, claim_ref: _, orphaned: _, drain_seconds: _ } =
-            self;
+        let Self {
+            provider,
+            guid,
+            zone,
+            records,
+            former,
+            claim_ref: _,
+            orphaned: _,
+            drain_seconds: _,
+            last_serial: _,
+        } = self;
         let present = Placed { provider, guid, zone, records };
         std::iter::once(present).chain(former.iter().map(|f| Placed {
             provider: &f.provider,

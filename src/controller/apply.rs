@@ -143,6 +143,7 @@ fn record_spec(
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: drain.as_secs(),
+        last_serial: publication::last_serial(&set.spec, vault),
         records,
         former,
     }

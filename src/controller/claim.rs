@@ -124,6 +124,7 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
             zone: order.home.zone.clone(),
             orphaned: false,
             drain_seconds: order.drain_time().as_secs(),
+            last_serial: 0,
             former: Vec::new(),
             records: Vec::new(),
         },

@@ -194,6 +194,19 @@ pub fn next_end(spec: &DkimRecordSetSpec, now: Timestamp) -> Option<Timestamp> {
     records.filter_map(|r| r.keep_until.as_ref()).map(|until| until.0).filter(|end| *end > now).min()
 }
 
+/// The greatest serial of any key so far, as vault and record set know it.
+#[must_use]
+pub fn last_serial(existing: &DkimRecordSetSpec, vault: &Vault) -> i64 {
+    existing.last_serial.max(i64::try_from(vault.last_serial()).unwrap_or(i64::MAX))
+}
+
+/// The same where there is no vault.
+fn last_published(existing: &DkimRecordSetSpec) -> u64 {
+    let records = existing.placements().flat_map(|place| place.records);
+    let last = records.map(|record| record.serial).chain([existing.last_serial]).max();
+    last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0)
+}
+
 /// A vault made anew from what is published, its Secret being gone: names that carry a key which has signed are
 /// occupied until that has drained; the others are free.
 #[must_use]
@@ -208,7 +221,7 @@ pub fn recover(
     let all: Vec<&PublishedRecord> = existing.placements().flat_map(|place| place.records).collect();
     let mut vault = Vault::new(domain.clone(), home.clone(), selectors.primary.clone(), now);
     vault.rings = selectors.map(|_, selectors| Keyring::new(selectors.clone(), now));
-    let last = all.iter().filter_map(|r| u64::try_from(r.serial).ok()).max().unwrap_or(0);
+    let last = last_published(existing);
     let ttl = all.iter().filter_map(|r| u32::try_from(r.ttl).ok()).max().unwrap_or(0);
     let kept = release(&existing.records, drain, now);
     for lane in LaneId::ALL {

@@ -117,7 +117,11 @@ impl Vault {
                     self.rings.second = Some(Keyring::new(selectors.clone(), now));
                 }
             }
-            VaultChange::CloseSecond => self.rings.second = None,
+            VaultChange::CloseSecond => {
+                // Serials are counted over both lanes.
+                self.rings.primary.last_serial = self.last_serial();
+                self.rings.second = None;
+            }
         }
     }
 

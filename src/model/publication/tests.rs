@@ -42,6 +42,7 @@ fn empty(home: &Home) -> DkimRecordSetSpec {
         zone: home.zone.clone(),
         orphaned: false,
         drain_seconds: 60,
+        last_serial: 0,
         records: Vec::new(),
         former: Vec::new(),
     }
@@ -175,4 +176,36 @@ fn a_vault_is_recovered_with_what_drains() {
     assert_eq!(vault.last_serial(), 2);
     let phases = vault.rings.primary.slots.0.map(|slot| slot.phase.as_str());
     assert_eq!(phases, ["Draining", "Empty"]);
+}
+
+#[test]
+fn no_serial_is_given_again_where_a_key_is_no_longer_published() {
+    let old = home("a.example");
+    let mut vault = vault();
+    let mut spec = empty(&old);
+    // A third key was published, did not sign, and went again.
+    vault.rings.primary.install(SlotId::Two, key(3, at(5)));
+    vault.rings.primary.slots[SlotId::Two].phase = Phase::Empty;
+    spec = DkimRecordSetSpec {
+        last_serial: last_serial(&spec, &vault),
+        ..saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(10)))
+    };
+    let lanes = PerLane { primary: selectors(), second: Some(second()) };
+    let vault = recover(&domain(), &old, &lanes, &spec, DRAIN, at(20));
+    assert_eq!(vault.last_serial(), 3);
+    assert!(vault.rings.iter().all(|(_, ring)| ring.last_serial == 3));
+    assert_eq!(last_serial(&spec, &Vault::new(domain(), old, selectors(), at(20))), 3, "it never goes back");
+}
+
+fn second() -> PerSlot<Selector> {
+    PerSlot(["ed1", "ed2"].map(|s| Selector::parse(s).unwrap()))
+}
+
+#[test]
+fn a_second_lane_that_closes_takes_no_serial_with_it() {
+    let mut vault = vault();
+    vault.apply(&VaultChange::OpenSecond { selectors: second() }, at(5));
+    vault.rings.second.as_mut().unwrap().install(SlotId::One, key(7, at(5)));
+    vault.apply(&VaultChange::CloseSecond, at(6));
+    assert_eq!(vault.last_serial(), 7);
 }

@@ -106,6 +106,7 @@ fn spec(zone: ZoneSpec, claimed: bool, records: Vec<PublishedRecord>) -> DkimRec
         guid: "contoso-com".into(),
         zone,
         drain_seconds: 60,
+        last_serial: 0,
         records,
         former: Vec::new(),
         orphaned: false,
