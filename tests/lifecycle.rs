@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::{Outcome, World, condition, world};
 use dkim_operator::api::{ConditionType, FINALIZER};
 use dkim_testbed::eventually;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -119,6 +119,46 @@ async fn rotates_on_request_and_on_schedule() -> Outcome {
 async fn rotations(world: &World, namespace: &str, domain: &str) -> i64 {
     let found = world.domains(namespace).get(domain).await.expect("there");
     found.status.and_then(|s| s.rotation).map_or(0, |r| r.count)
+}
+
+#[tokio::test]
+async fn a_secret_put_back_from_a_backup_counts_as_lost() -> Outcome {
+    let world = world().await;
+    let extra = json!({ "rotation": { "drain": "1s" } });
+    let namespace = world.enabled("backup.example", extra).await?;
+    let secrets: Api<Secret> = Api::namespaced(world.client(), &namespace);
+    let backup = secrets.get("dkim-backup.example").await?;
+    let newest = async || -> i64 {
+        let set = world.record_sets().get("backup.example").await.expect("there");
+        set.spec.records.iter().map(|r| r.serial).max().unwrap_or(0)
+    };
+    let now = jiff::Timestamp::now().to_string();
+    world.patch(&namespace, "backup.example", json!({ "rotation": { "rotateAt": now } })).await;
+    eventually(Duration::from_secs(60), "the first slot has its next key", async || match newest().await {
+        3 => Ok(()),
+        other => Err(format!("serial {other}")),
+    })
+    .await?;
+    let third = world.record_sets().get("backup.example").await?.spec.records;
+    let third = third.into_iter().find(|r| r.serial == 3).ok_or("no third key")?;
+    let data = serde_json::to_value(&backup.data)?;
+    secrets
+        .patch("dkim-backup.example", &PatchParams::default(), &Patch::Merge(json!({ "data": data })))
+        .await?;
+    world
+        .until(&namespace, "backup.example", "a key made since signs", |d| {
+            let signing = d.status.as_ref().and_then(|s| s.signing.clone()).ok_or("nothing signs")?;
+            let state = backup.data.as_ref().and_then(|data| data.get("state.json")).ok_or("no state")?;
+            if String::from_utf8_lossy(&state.0).contains(&signing.fingerprint) {
+                return Err(format!("a key of the backup signs: {}", signing.fingerprint));
+            }
+            Ok(())
+        })
+        .await?;
+    assert!(newest().await > 3);
+    let records = world.record_sets().get("backup.example").await?.spec.records;
+    assert!(records.iter().all(|r| r.serial != 3 || r.value == third.value), "{records:#?}");
+    Ok(())
 }
 
 #[tokio::test]

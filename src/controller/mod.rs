@@ -104,6 +104,10 @@ async fn reconcile_domain(
         Ok(custodian) => custodian,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };
+    if custodian.stored.as_ref().is_some_and(|s| publication::is_ahead_of(&record_set.spec, &s.vault)) {
+        tracing::warn!(domain = %order.domain, "the key Secret is older than what is published; it counts as lost");
+        custodian.stored = None;
+    }
     let lost = custodian.stored.is_none() && !record_set.spec.records.is_empty();
     if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
         return report::tell_of_loss(ctx, domain, &order).await;

@@ -207,6 +207,13 @@ fn last_published(existing: &DkimRecordSetSpec) -> u64 {
     last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0)
 }
 
+/// Whether a vault is older than what is published: its Secret was put back from a backup. Its keys may have been retired
+/// since, and their serials given to others. A record set never runs ahead of its vault otherwise.
+#[must_use]
+pub fn is_ahead_of(existing: &DkimRecordSetSpec, vault: &Vault) -> bool {
+    last_published(existing) > vault.last_serial()
+}
+
 /// A vault made anew from what is published, its Secret being gone: names that carry a key which has signed are
 /// occupied until that has drained; the others are free.
 #[must_use]

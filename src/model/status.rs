@@ -117,7 +117,7 @@ pub fn keys_lost(
     now: Timestamp,
 ) -> DkimDomainStatus {
     let message = format!(
-        "the private keys of {} are gone (Secret {}/{} was deleted or damaged), so its signers cannot sign from it; new keys are being made, and the published records of the old ones stay until mail under way has arrived",
+        "the private keys of {} are gone (Secret {}/{} was deleted, damaged, or put back from a backup that is older than what is published), so its signers cannot sign from it; new keys are being made, and the published records of the old ones stay until mail under way has arrived",
         order.domain, order.secret_namespace, order.secret_name
     );
     refused(&Refusal { reason: Reason::KeysLost, message }, before, generation, now)

@@ -62,6 +62,7 @@ fn key(serial: u64, created: Timestamp) -> KeyInfo {
 fn vault() -> Vault {
     let mut vault = Vault::new(domain(), home("a.example"), selectors(), at(0));
     let ring = &mut vault.rings.primary;
+    ring.last_serial = 2;
     ring.slots[SlotId::One].phase = Phase::Active { key: key(1, at(0)), seen: at(1), since: at(2) };
     ring.slots[SlotId::Two].phase = Phase::Published { key: key(2, at(0)), seen: at(1), settled: at(2) };
     vault
@@ -208,4 +209,25 @@ fn a_second_lane_that_closes_takes_no_serial_with_it() {
     vault.rings.second.as_mut().unwrap().install(SlotId::One, key(7, at(5)));
     vault.apply(&VaultChange::CloseSecond, at(6));
     assert_eq!(vault.last_serial(), 7);
+}
+
+#[test]
+fn a_vault_from_a_backup_is_behind_what_is_published() {
+    let old = home("a.example");
+    let backup = vault();
+    let mut vault = backup.clone();
+    let mut spec = empty(&old);
+    let publish = |spec: &DkimRecordSetSpec, vault: &Vault, now| DkimRecordSetSpec {
+        last_serial: last_serial(spec, vault),
+        ..saved(spec, publish(spec, vault, &home("a.example"), &[], DRAIN, now))
+    };
+    spec = publish(&spec, &vault, at(10));
+    assert!(!is_ahead_of(&spec, &vault));
+    vault.rings.primary.install(SlotId::Two, key(3, at(11)));
+    assert!(!is_ahead_of(&spec, &vault), "the Secret is written first");
+    spec = publish(&spec, &vault, at(12));
+    assert!(!is_ahead_of(&spec, &vault) && is_ahead_of(&spec, &backup));
+    // An older program kept no count of its own.
+    spec.last_serial = 0;
+    assert!(is_ahead_of(&spec, &backup));
 }
