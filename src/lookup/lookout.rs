@@ -8,6 +8,7 @@ mod tests;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::channel::mpsc;
 use futures::future::BoxFuture;
@@ -80,6 +81,8 @@ struct Watched {
     woken: bool,
     /// The same, while a look was under way already.
     woken_late: bool,
+    /// Looks that were asked for and found nothing new come ever slower: whoever asks may never be content.
+    patience: Option<Patience>,
     /// Who asked last, as [`Lookout::asked`] was told.
     asked: Option<String>,
     /// Tells looks for an older question from those for the present one.
@@ -88,7 +91,19 @@ struct Watched {
     group: u64,
 }
 
+/// How long those who ask for looks have to wait.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    pause: Duration,
+    until: Instant,
+}
+
 impl Watched {
+    /// The earliest moment of a look that is asked for now.
+    fn soonest(&self, now: Instant) -> Instant {
+        self.patience.map_or(now, |patience| patience.until.max(now))
+    }
+
     fn lane(&self) -> Lane {
         if self.latest.is_none() || self.woken { Lane::First } else { Lane::Routine }
     }
@@ -173,6 +188,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
                 ticket: None,
                 woken: false,
                 woken_late: false,
+                patience: None,
                 asked: None,
                 round: 0,
                 group: (self.shared.group)(&key),
@@ -190,7 +206,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
         self.shared.state.lock().watched.get(key).and_then(|w| w.latest.clone())
     }
 
-    /// Looks as soon as possible, and tells of it even if nothing changed.
+    /// Looks as soon as possible, and tells of it even if nothing changed. Again and again it is done ever slower, down to
+    /// the pace at which is looked anyway: a clock that was set back makes every look seem too old.
     pub fn wake(&self, key: &K) {
         let mut state = self.shared.state.lock();
         let now = Instant::now();
@@ -198,7 +215,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
         watched.rhythm = Rhythm::new(now);
         if watched.ticket.is_some() {
             watched.woken = true;
-            state.schedule(key, now);
+            let due = watched.soonest(now);
+            state.schedule(key, due);
         } else {
             watched.woken_late = true;
         }
@@ -214,6 +232,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
             return;
         }
         watched.asked = Some(request.to_owned());
+        watched.patience = None;
         // The first look is due already, and answers it.
         let first = watched.latest.is_none();
         drop(state);
@@ -277,6 +296,11 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
         let changed = watched.latest.as_ref().is_none_or(|before| differs(before, &seen));
         let news = changed || watched.woken;
+        watched.patience = (watched.woken && !changed).then(|| {
+            let pause = watched.patience.map_or(pace::FIRST, |before| before.pause * 2);
+            let pause = pause.min(watched.pace.every.max(pace::FIRST));
+            Patience { pause, until: now + pause }
+        });
         // A server that fails now and then is news to people, but nothing that will be over soon.
         if watched.latest.as_ref().is_none_or(|before| moved(before, &seen)) {
             watched.rhythm = Rhythm::new(began);
@@ -289,7 +313,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
         watched.latest = Some(Arc::new(seen));
         if watched.ticket.is_none() {
-            let due = if watched.woken { now } else { now + pace::spread(pause.time) };
+            let due = if watched.woken { watched.soonest(now) } else { now + pace::spread(pause.time) };
             self.schedule(key, due);
         }
         news

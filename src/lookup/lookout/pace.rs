@@ -8,7 +8,7 @@ use crate::model::diagnosis::{LinkEvidence, link_evidence};
 use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, ServerRole, SlotSighting};
 
 /// The first pause while something is awaited; each further one is twice as long, up to what the pace says.
-const FIRST: Duration = Duration::from_secs(2);
+pub const FIRST: Duration = Duration::from_secs(2);
 /// What has not changed for so long is looked at less often: after an hour every two and a half minutes.
 const PATIENCE: u32 = 24;
 /// The longest pause while something is awaited, unless the pace itself is slower.

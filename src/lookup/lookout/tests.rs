@@ -267,3 +267,34 @@ async fn ten_thousand_that_wait_do_not_keep_a_new_one_waiting() {
     }
     assert!(begin.elapsed() <= Duration::from_secs(3), "asked for: {:?}", begin.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_never_content_with_a_look_waits_for_the_next() {
+    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
+    let stage = Stage::right();
+    lookout.watch("a", question("a.example"), Pace { every: HOUR }, stage.clone());
+    pass(2).await;
+    told(&mut news);
+    lookout.wake(&"a");
+    pass(1).await;
+    assert_eq!(stage.looks(), 2, "the first time at once");
+    // From then on each end of a look is answered with the wish for another.
+    for _ in 0..600 {
+        pass(1).await;
+        if !told(&mut news).is_empty() {
+            lookout.wake(&"a");
+        }
+    }
+    assert!((6..=11).contains(&stage.looks()), "{:?}", stage.pauses());
+    // A person's question is answered at once, and so is the first after news.
+    let looks = stage.looks();
+    lookout.asked(&"a", "now");
+    pass(2).await;
+    assert_eq!(stage.looks(), looks + 1);
+    stage.says(no_data(6));
+    lookout.wake(&"a");
+    pass(30).await;
+    lookout.wake(&"a");
+    pass(2).await;
+    assert!(stage.looks() >= looks + 3, "{:?}", stage.pauses());
+}

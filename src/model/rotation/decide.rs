@@ -298,7 +298,7 @@ impl Run<'_> {
     }
 
     fn fresh(&self) -> Option<&Evidence> {
-        self.evidence.filter(|e| later(e.at, self.policy.freshness) >= self.now)
+        self.evidence.filter(|e| self.policy.is_fresh(e.at, self.now))
     }
 
     fn choose_mode(&mut self) {

@@ -72,6 +72,13 @@ impl Policy {
         self.drain.saturating_add(self.signer_lag)
     }
 
+    /// Whether a look that began at `at` may be gone by. One from the future was made before the clock was set back, nobody
+    /// knows how long ago.
+    #[must_use]
+    pub fn is_fresh(&self, at: Timestamp, now: Timestamp) -> bool {
+        now.duration_since(at).abs() <= self.freshness
+    }
+
     /// For how long a revoked key's name says so before it gets a new key: until no resolver remembers the old one, which
     /// it may have been told under the TTL `lowered` since, and no signer uses it, and an hour at that unless the drain is
     /// shorter.

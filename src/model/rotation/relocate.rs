@@ -345,7 +345,7 @@ impl Run<'_> {
         if announced.is_none() {
             self.make(Move::Announce);
         }
-        let fresh = |at: Timestamp| later(at, self.policy.freshness) >= self.now;
+        let fresh = |at: Timestamp| self.policy.is_fresh(at, self.now);
         let seen_now = sights.iter().all(|(_, s)| s.next.is_some_and(|next| fresh(next.at)));
         if seen_now && self.links_lead_there(sights) {
             self.make(Move::Finish { drain: self.policy.drain_time() });

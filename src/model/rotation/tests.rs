@@ -272,6 +272,10 @@ fn stale_evidence_asks_for_a_look_before_a_switch() {
         Observed { evidence: Some(&evidence), custody: world.custody, in_use: PerSlot::default() };
     let decision = decide(&world.ring, &world.policy, &observed, due);
     assert!(decision.look && decision.changes.is_empty(), "{decision:?}");
+    let future = Evidence { at: later(due, INTERVAL), ..evidence };
+    observed.evidence = Some(&future);
+    let decision = decide(&world.ring, &world.policy, &observed, due);
+    assert!(decision.look && decision.changes.is_empty(), "from before the clock was set back: {decision:?}");
     observed.evidence = None;
     let without = decide(&world.ring, &world.policy, &observed, due);
     assert!(without.look && without.changes.is_empty());
