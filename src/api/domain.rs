@@ -269,7 +269,8 @@ pub struct RotationRequest {
     #[serde(default)]
     pub paused: bool,
 
-    /// Rotate once, at this time or as soon after it as the next key is ready. kubectl dkim rotate sets it.
+    /// Rotate once, at this time or as soon after it as the next key is ready; taken away before, it is withdrawn. kubectl dkim
+    /// rotate sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_at: Option<Time>,
 

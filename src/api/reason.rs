@@ -184,6 +184,8 @@ closed_list! {
         MoveAbandoned,
         /// A rotation was asked for.
         RotationRequested,
+        /// The rotation that was asked for is not wanted any more.
+        RequestDropped,
         /// A rotation that is due waits.
         RotationBlocked,
         /// Somebody else's record is at a name of ours.

@@ -188,6 +188,11 @@ fn event(
             EventReason::SigningAsProvider,
             format!("mail is signed as {} from now on", facts.vault.home.initial_domain),
         ),
+        Change::DropRequest => (
+            Normal,
+            EventReason::RequestDropped,
+            "the rotation that was asked for is not wanted any more".to_owned(),
+        ),
         Change::NoteRequest { at } => {
             (Normal, EventReason::RotationRequested, format!("a rotation is asked for at {at}"))
         }

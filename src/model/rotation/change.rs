@@ -137,6 +137,8 @@ pub enum Change {
         /// `rotateAt`.
         at: Timestamp,
     },
+    /// What was asked for is not wanted any more.
+    DropRequest,
 }
 
 impl Change {
@@ -157,7 +159,7 @@ impl Change {
             | Self::Revoke { slot, .. }
             | Self::Clear { slot }
             | Self::Generate { slot, .. } => Some(*slot),
-            Self::SetMode { .. } | Self::NoteRequest { .. } => None,
+            Self::SetMode { .. } | Self::NoteRequest { .. } | Self::DropRequest => None,
         }
     }
 }
@@ -230,6 +232,11 @@ impl Keyring {
             Change::NoteRequest { at } => {
                 self.log.noted_request = Some(at);
                 self.log.pending_request = Some(at);
+            }
+            Change::DropRequest => {
+                // Asked for again, it is a new request.
+                self.log.noted_request = None;
+                self.log.pending_request = None;
             }
         }
     }

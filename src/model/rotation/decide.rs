@@ -59,7 +59,12 @@ impl Run<'_> {
     }
 
     fn take_note_of_request(&mut self) {
-        let Some(at) = self.policy.rotate_at else { return };
+        let Some(at) = self.policy.rotate_at else {
+            if self.ring.log.pending_request.is_some() {
+                self.make(Change::DropRequest);
+            }
+            return;
+        };
         if self.ring.log.noted_request != Some(at) {
             self.make(Change::NoteRequest { at });
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, KeySight, LinkSight, Policy};
 use crate::model::home::Home;
-use crate::model::keyring::{Keyring, Link, Mode, Phase, later, later_secs};
+use crate::model::keyring::{Keyring, Link, Mode, Phase, later_secs};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::vault::Vault;

@@ -235,6 +235,26 @@ fn a_request_rotates_once_and_paused_holds_it() {
 }
 
 #[test]
+fn a_request_that_is_withdrawn_is_not_carried_out() {
+    let mut world = World::enabled();
+    let soon = later(world.now, SignedDuration::from_hours(1));
+    world.policy.rotate_at = Some(soon);
+    assert_eq!(world.step().next, Some(soon));
+    world.policy.rotate_at = None;
+    world.pass(7_200);
+    assert_eq!(world.ring.log.count, 0);
+    // Asked for again it counts again; carried out and taken away, it does not.
+    world.policy.rotate_at = Some(soon);
+    world.pass(1);
+    assert_eq!(world.ring.log.count, 1);
+    world.policy.rotate_at = None;
+    world.settle();
+    world.policy.rotate_at = Some(soon);
+    world.pass(10 * 86_400);
+    assert_eq!(world.ring.log.count, 1);
+}
+
+#[test]
 fn a_new_kind_replaces_the_standby_and_then_rotates() {
     let mut world = World::enabled();
     world.policy.kind = KeyKind::Rsa4096;
