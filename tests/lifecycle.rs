@@ -121,6 +121,47 @@ async fn rotations(world: &World, namespace: &str, domain: &str) -> i64 {
     found.status.and_then(|s| s.rotation).map_or(0, |r| r.count)
 }
 
+/// A GUID that another domain derives is as taken as one that another domain chose.
+#[tokio::test]
+async fn of_domains_made_at_once_with_one_guid_exactly_one_is_accepted() -> Outcome {
+    let world = world().await;
+    let namespace = world.plane.namespace().await?;
+    let guid = json!({ "guid": "same-guid-example" });
+    let all = ["one.guid.example", "two.guid.example", "three.guid.example", "same.guid.example"];
+    tokio::join!(
+        world.create(&namespace, all[0], guid.clone()),
+        world.create(&namespace, all[1], guid.clone()),
+        world.create(&namespace, all[2], guid.clone()),
+        world.create(&namespace, all[3], json!({})),
+    );
+    let settled = async |domain: &str| {
+        world
+            .until(&namespace, domain, "Accepted is decided", |d| {
+                condition(d, ConditionType::Accepted).ok_or_else(|| "undecided".to_owned())
+            })
+            .await
+    };
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut accepted = Vec::new();
+    for domain in all {
+        let (status, reason, message) = settled(domain).await?;
+        match status.as_str() {
+            "True" => accepted.push(domain),
+            _ => assert!(reason == "GuidTaken" && message.contains(".guid.example"), "{reason}: {message}"),
+        }
+    }
+    assert_eq!(accepted.len(), 1, "{accepted:?}");
+    let sets = world.record_sets().list(&kube::api::ListParams::default()).await?;
+    let held: Vec<String> = sets
+        .items
+        .iter()
+        .filter(|set| set.spec.guid == "same-guid-example")
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(held, accepted, "who came too late leaves nothing behind");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_secret_put_back_from_a_backup_counts_as_lost() -> Outcome {
     let world = world().await;

@@ -1,7 +1,10 @@
 //! The claim to a domain: the DkimRecordSet whose name is the domain. The API server lets only one be created.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, PostParams, Preconditions};
+use kube::api::{Api, ListParams, PostParams, Preconditions};
 use kube::{Resource, ResourceExt};
 
 use super::Context;
@@ -22,26 +25,135 @@ pub enum Claim {
     Held(DkimRecordSet),
     /// Newly made, or taken over from an object that is gone.
     New(DkimRecordSet),
+    /// Made a moment ago, and others may have claimed the same GUID: too early to say who was first.
+    Contested,
 }
 
-/// Takes or confirms the claim.
+/// Takes or confirms the claim. `chosen` is whether the DkimDomain names its GUID itself.
 ///
 /// # Errors
 /// The outer [`Error`] where the API server could not be asked; the inner [`Refusal`] where somebody else holds the
 /// domain or the GUID.
-pub async fn ensure(ctx: &Context, order: &Order, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
-    if let Some(holder) = ctx.guid_holder(order) {
-        return Ok(Err(Refusal {
-            reason: Reason::GuidTaken,
-            message: format!(
-                "spec.guid: {} already stands for the domain {holder} below {}; choose another GUID, or leave spec.guid out",
-                order.home.guid, order.home.initial_domain
-            ),
-        }));
+pub async fn ensure(
+    ctx: &Context,
+    order: &Order,
+    owner: &Owner,
+    chosen: bool,
+) -> Result<Result<Claim, Refusal>, Error> {
+    let claim = match of_domain(ctx, order, owner).await? {
+        Ok(claim) => claim,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
+    // One that changes its GUID has looked for others, and goes on to publish at both names.
+    if !claims(order, set) || publishes(order, set) || !(chosen || ctx.others_choose(order)) {
+        return Ok(Ok(claim));
     }
+    if ctx.contested_for(&order.domain) < SAME_MOMENT {
+        return Ok(Ok(Claim::Contested));
+    }
+    // All that were made before ours are to be seen by now: the watch may lag, the API server does not.
+    let same = ListParams::default().fields(&format!("spec.guid={}", order.home.guid));
+    let all = ctx.record_sets().list(&same).await.map_err(Error::api("looking for others with this GUID"))?;
+    ctx.uncontested(&order.domain);
+    let first = all.items.iter().find(|other| takes(ctx, order, Some(set), other));
+    match first {
+        None => Ok(Ok(claim)),
+        Some(first) => {
+            let refusal = taken(order, &first.name_any());
+            give_way(ctx, set, owner).await?;
+            Ok(Err(refusal))
+        }
+    }
+}
+
+/// Takes a claim back that nothing was published for yet: nobody is to find it in the way.
+async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(), Error> {
+    let ours = set.spec.claim_ref.as_ref().is_some_and(|claim| claim.uid == owner.uid);
+    if ours && is_silent(set) { delete(ctx, set).await } else { Ok(()) }
+}
+
+/// Times of creation are whole seconds: after more than one, all that can have come earlier have come.
+pub const SAME_MOMENT: Duration = Duration::from_millis(1500);
+
+/// Whether a set publishes this order's records already.
+fn publishes(order: &Order, set: &DkimRecordSet) -> bool {
+    claims(order, set) && !set.spec.records.is_empty()
+}
+
+fn is_silent(set: &DkimRecordSet) -> bool {
+    set.spec.placements().all(|place| place.records.is_empty())
+}
+
+/// Whether a set stands for this order's GUID.
+fn claims(order: &Order, set: &DkimRecordSet) -> bool {
+    set.spec.guid == order.home.guid.as_str() && set.spec.zone.apex == order.home.zone.apex
+}
+
+/// Whether another domain's set keeps an order from its GUID: it publishes under the same names, or is about to and was
+/// there before `ours`, the domain's own.
+fn takes(ctx: &Context, order: &Order, ours: Option<&DkimRecordSet>, other: &DkimRecordSet) -> bool {
+    let names: Vec<&str> =
+        order.lanes.iter().flat_map(|(_, lane)| lane.targets.0.iter().map(|n| n.as_str())).collect();
+    let same = other.name_any() != order.domain.as_str()
+        && other.spec.placements().any(|place| {
+            place.guid == order.home.guid.as_str()
+                && place.zone.apex == order.home.zone.apex
+                && (place.records.is_empty()
+                    || place.records.iter().any(|r| names.contains(&r.name.as_str())))
+        });
+    same && ours
+        .filter(|ours| claims(order, ours))
+        .is_none_or(|ours| Rank::of(ctx, other) < Rank::of(ctx, ours))
+}
+
+/// Who goes first: no two sets are of one rank.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Who publishes goes before who does not.
+    silent: bool,
+    created: Option<Timestamp>,
+    /// A GUID that was derived goes before one that was chosen: whoever did not choose did not look for others.
+    chosen: bool,
+    name: String,
+}
+
+impl Rank {
+    fn of(ctx: &Context, set: &DkimRecordSet) -> Self {
+        Self {
+            silent: is_silent(set),
+            created: set.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            chosen: ctx.chose_guid(set.spec.claim_ref.as_ref()),
+            name: set.name_any(),
+        }
+    }
+}
+
+fn taken(order: &Order, holder: &str) -> Refusal {
+    Refusal {
+        reason: Reason::GuidTaken,
+        message: format!(
+            "spec.guid: {} already stands for the domain {holder} below {}; choose another GUID, or leave spec.guid out",
+            order.home.guid, order.home.initial_domain
+        ),
+    }
+}
+
+/// Takes or confirms the claim to the domain.
+async fn of_domain(ctx: &Context, order: &Order, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
     let api = ctx.record_sets();
     let name = order.domain.as_str();
     let cached = ctx.cached_record_set(name);
+    // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
+    if !cached.as_ref().is_some_and(|set| publishes(order, set)) {
+        let takes = |other: &DkimRecordSet| takes(ctx, order, cached.as_ref(), other);
+        if let Some(holder) = ctx.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(takes)) {
+            if let Some(set) = &cached {
+                give_way(ctx, set, owner).await?;
+            }
+            return Ok(Err(taken(order, &holder.name_any())));
+        }
+    }
     let set = match cached {
         Some(set) => set,
         None => match api.create(&PostParams::default(), &fresh(ctx, order, owner)).await {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
@@ -11,7 +11,7 @@ use kube::api::{Api, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -85,6 +85,7 @@ pub struct Context {
     pub metrics: Metrics,
     lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
     contenders: Mutex<HashMap<DomainName, BTreeSet<(String, String)>>>,
+    contested: Mutex<HashMap<DomainName, Instant>>,
 }
 
 /// The stores a context reads from.
@@ -129,6 +130,7 @@ impl Context {
             metrics: Metrics::default(),
             lookers: Mutex::default(),
             contenders: Mutex::default(),
+            contested: Mutex::default(),
         }
     }
 
@@ -169,27 +171,32 @@ impl Context {
         self.domains.get(&key).is_some_and(|d| d.meta().uid.as_deref() == Some(claim.uid.as_str()))
     }
 
-    /// Another domain that already publishes under the same names.
+    /// Whether the DkimDomain behind a claim chose its GUID, as far as the watch knows it.
     #[must_use]
-    pub fn guid_holder(&self, order: &Order) -> Option<String> {
-        let home = &order.home;
-        let ours: Vec<&str> =
-            order.lanes.iter().flat_map(|(_, lane)| lane.targets.0.iter().map(|n| n.as_str())).collect();
-        let taken = |set: &DkimRecordSet| {
-            set.name_any() != order.domain.as_str()
-                && set.spec.placements().any(|place| {
-                    place.guid == home.guid.as_str()
-                        && place.zone.apex == home.zone.apex
-                        && (place.records.is_empty()
-                            || place.records.iter().any(|r| ours.contains(&r.name.as_str())))
-                })
+    pub fn chose_guid(&self, claim: Option<&ClaimRef>) -> bool {
+        let claimant = claim.and_then(|c| self.domains.get(&ObjectRef::new(&c.name).within(&c.namespace)));
+        claimant.is_some_and(|d| d.0.as_ref().is_ok_and(|d| d.spec.guid.is_some()))
+    }
+
+    /// Whether some other DkimDomain chose this GUID.
+    #[must_use]
+    pub fn others_choose(&self, order: &Order) -> bool {
+        let wants = |d: &DkimDomain| {
+            d.spec.guid.as_ref().is_some_and(|guid| guid.eq_ignore_ascii_case(order.home.guid.as_str()))
+                && DomainName::parse(&d.spec.domain).is_ok_and(|domain| domain != order.domain)
         };
-        // Derived GUIDs cannot collide; only a chosen one is worth the walk over all record sets.
-        if home.guid.domain().as_ref() == Some(&order.domain) {
-            return None;
-        }
-        let found = self.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(taken))?;
-        Some(found.name_any())
+        self.domains.find(|guard| guard.0.as_ref().is_ok_and(wants)).is_some()
+    }
+
+    /// For how long a claim has been held that others may have made as well; zero when it is asked first.
+    #[must_use]
+    pub fn contested_for(&self, domain: &DomainName) -> Duration {
+        self.contested.lock().entry(domain.clone()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Forgets that a claim was contested.
+    pub fn uncontested(&self, domain: &DomainName) {
+        self.contested.lock().remove(domain);
     }
 
     /// The looker for a provider, with its settings.

@@ -92,9 +92,11 @@ async fn reconcile_domain(
         // The object has changed under our hands; its own event brings it back.
         return Ok(Action::requeue(Duration::from_secs(1)));
     }
-    let (record_set, taken_now) = match claim::ensure(ctx, &order, &owner).await? {
+    let (record_set, taken_now) = match claim::ensure(ctx, &order, &owner, domain.spec.guid.is_some()).await?
+    {
         Ok(Claim::Held(set)) => (set, false),
         Ok(Claim::New(set)) => (set, true),
+        Ok(Claim::Contested) => return Ok(Action::requeue(claim::SAME_MOMENT)),
         Err(refusal) => {
             ctx.look_no_more(key);
             return report::refuse(ctx, domain, &refusal).await;
