@@ -16,6 +16,9 @@ use super::Guarded;
 /// A resourceVersion, hashed to save memory; `None` where the object is not there.
 pub type Version = Option<u64>;
 
+/// Stands for the version of a deletion that was not seen: like none that was read or written.
+const GONE: Version = Some(0);
+
 /// The version of an object.
 #[must_use]
 pub fn version(meta: &ObjectMeta) -> Version {
@@ -69,6 +72,11 @@ impl Memory {
     /// Notes what the watch of Secrets saw.
     pub fn saw_secret(&self, owner: &ObjectRef<Guarded>, meta: &ObjectMeta) {
         self.secrets.lock().insert(owner.clone(), version(meta));
+    }
+
+    /// Notes that a Secret was deleted unseen.
+    pub fn missed_secret(&self, owner: &ObjectRef<Guarded>) {
+        self.secrets.lock().insert(owner.clone(), GONE);
     }
 
     /// Notes that a provider has changed.
@@ -168,6 +176,10 @@ mod tests {
         assert!(rest(v2, v2, around, 10).is_some(), "our own write came back");
         memory.saw_secret(&key, &meta("3"));
         assert!(rest(v2, v2, around, 10).is_none(), "the Secret was changed or deleted");
+
+        memory.remember(&key, before, after, around, at(20));
+        memory.missed_secret(&key);
+        assert!(rest(v2, v2, around, 10).is_none(), "the Secret was deleted unseen");
 
         memory.saw_provider();
         let changed = Surroundings { providers: memory.providers(), ..around };

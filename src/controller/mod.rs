@@ -11,6 +11,7 @@ mod memory;
 mod observe;
 mod provider;
 mod release;
+mod relist;
 mod report;
 pub(crate) mod secret;
 mod watches;

@@ -17,6 +17,7 @@ use kube::{Client, ResourceExt};
 use super::context::{Clock, Context, ControllerOptions, Stores};
 use super::error::Error;
 use super::eyes::Eye;
+use super::relist::{News, Relist};
 use super::{Guarded, on_error, parse_owner, provider, reconcile, release};
 use crate::api::{ANNOTATION_OWNER, DkimProvider, DkimRecordSet, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::lookup::Lookout;
@@ -210,15 +211,26 @@ fn secrets(
     let ctx = ctx.clone();
     let watches = apis.into_iter().map(move |api| {
         let ctx = ctx.clone();
-        watcher(api, config.clone()).default_backoff().touched_objects().map_ok(
-            move |secret: PartialObjectMeta<Secret>| {
-                let owner = secret.annotations().get(ANNOTATION_OWNER).and_then(|text| parse_owner(text));
-                if let Some(owner) = &owner {
-                    ctx.memory.saw_secret(owner, &secret.metadata);
+        let mut listed = Relist::default();
+        let owner = |secret: &PartialObjectMeta<Secret>| {
+            secret.annotations().get(ANNOTATION_OWNER).and_then(|text| parse_owner(text))
+        };
+        watcher(api, config.clone()).default_backoff().map_ok(move |event| {
+            let news =
+                listed.follow(event, |secret| ((secret.namespace(), secret.name_any()), owner(secret)));
+            let concerned = news.into_iter().filter_map(|news| match news {
+                News::Seen(secret) => {
+                    let owner = owner(&secret)?;
+                    ctx.memory.saw_secret(&owner, &secret.metadata);
+                    Some(owner)
                 }
-                owner.into_iter().collect::<Vec<_>>()
-            },
-        )
+                News::Gone(owner) => {
+                    ctx.memory.missed_secret(owner.as_ref()?);
+                    owner
+                }
+            });
+            concerned.collect::<Vec<_>>()
+        })
     });
     feed(futures::stream::select_all(watches.map(|w| w.boxed())).map_err(|e| e.to_string()), wake, "Secrets")
 }
