@@ -173,6 +173,14 @@ pub enum Link {
     },
 }
 
+impl Link {
+    /// One that was not looked at.
+    #[must_use]
+    pub fn unseen(now: Timestamp) -> Self {
+        Self::Down { since: now, older_ttl: 0 }
+    }
+}
+
 /// Rotations past and asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -198,7 +206,7 @@ impl Keyring {
         let slot = |selector| Slot {
             selector,
             phase: Phase::Empty,
-            link: Link::Down { since: now, older_ttl: 0 },
+            link: Link::unseen(now),
             older_ttl: 0,
             lowered_ttl: 0,
         };

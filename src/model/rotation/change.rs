@@ -226,7 +226,7 @@ impl Keyring {
                 self.slots[slot].older_ttl = older_ttl;
                 self.slots[slot].lowered_ttl = 0;
                 if unlink {
-                    self.slots[slot].link = Link::Down { since: now, older_ttl: 0 };
+                    self.slots[slot].link = Link::unseen(now);
                 }
             }
             Change::NoteRequest { at } => {

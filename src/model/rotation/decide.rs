@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::link::follow;
 use super::{Cause, Change, Decision, Evidence, KeySight, LinkSight, Observed, Policy, Wait};
 use crate::model::key::KeyFingerprint;
 use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, Slot, later, later_secs};
@@ -94,20 +95,16 @@ impl Run<'_> {
     fn follow_links(&mut self) {
         let Some(evidence) = self.evidence else { return };
         for slot in SlotId::ALL {
-            match (evidence.slots[slot].link, self.ring.slots[slot].link) {
-                (LinkSight::Verified { older_ttl }, Link::Down { older_ttl: remembered, .. }) => {
-                    let trusted_from = later_secs(self.now, older_ttl.max(remembered));
-                    self.make(Change::LinkUp { slot, trusted_from });
-                }
-                (LinkSight::Broken { older_ttl }, Link::Up { .. }) => {
-                    self.make(Change::LinkDown { slot, since: self.now, older_ttl });
-                }
-                (LinkSight::Broken { older_ttl }, Link::Down { older_ttl: remembered, .. })
-                    if older_ttl > remembered =>
-                {
+            let link = self.ring.slots[slot].link;
+            match follow(link, evidence.slots[slot].link, self.now) {
+                Some(Link::Up { trusted_from }) => self.make(Change::LinkUp { slot, trusted_from }),
+                Some(Link::Down { older_ttl, .. }) if matches!(link, Link::Down { .. }) => {
                     self.make(Change::LinkMemory { slot, older_ttl });
                 }
-                _ => {}
+                Some(Link::Down { since, older_ttl }) => {
+                    self.make(Change::LinkDown { slot, since, older_ttl });
+                }
+                None => {}
             }
         }
     }

@@ -8,6 +8,7 @@
 mod change;
 mod decide;
 mod evidence;
+mod link;
 mod relocate;
 #[cfg(test)]
 mod relocate_tests;

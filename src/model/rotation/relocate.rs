@@ -8,6 +8,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::link::follow;
 use super::{Evidence, KeySight, LinkSight, Policy};
 use crate::model::home::Home;
 use crate::model::keyring::{Keyring, Link, Mode, Phase, later_secs};
@@ -41,10 +42,16 @@ pub struct NextName {
     pub settled: Timestamp,
 }
 
+impl NextName {
+    /// The names of a lane that nobody has looked at.
+    fn fresh(now: Timestamp) -> PerSlot<Self> {
+        PerSlot::from_fn(|_| Self { link: Link::unseen(now), serial: 0, settled: now })
+    }
+}
+
 impl Moving {
     fn new(to: Home, lanes: &PerLane<Keyring>, now: Timestamp) -> Self {
-        let name = || NextName { link: Link::Down { since: now, older_ttl: 0 }, serial: 0, settled: now };
-        let lanes = lanes.map(|_, _| PerSlot::from_fn(|_| name()));
+        let lanes = lanes.map(|_, _| NextName::fresh(now));
         Self { to, since: now, announced: None, lanes }
     }
 
@@ -126,7 +133,7 @@ impl Vault {
                     let Some(ring) = self.rings.get_mut(lane) else { continue };
                     for slot in SlotId::ALL {
                         ring.apply(&super::Change::Unseen { slot }, now);
-                        ring.slots[slot].link = Link::Down { since: now, older_ttl: 0 };
+                        ring.slots[slot].link = Link::unseen(now);
                     }
                 }
             }
@@ -137,14 +144,21 @@ impl Vault {
                 }
             }
             Move::Link { lane, slot, link } => {
-                self.next_name(*lane, *slot, now).link = *link;
+                if let Some(name) = self.next_name(*lane, *slot, now) {
+                    name.link = *link;
+                }
             }
             Move::Seen { lane, slot, serial, settled } => {
-                let name = self.next_name(*lane, *slot, now);
-                name.serial = *serial;
-                name.settled = *settled;
+                if let Some(name) = self.next_name(*lane, *slot, now) {
+                    name.serial = *serial;
+                    name.settled = *settled;
+                }
             }
-            Move::Unseen { lane, slot } => self.next_name(*lane, *slot, now).serial = 0,
+            Move::Unseen { lane, slot } => {
+                if let Some(name) = self.next_name(*lane, *slot, now) {
+                    name.serial = 0;
+                }
+            }
             Move::Announce => {
                 if let Some(moving) = &mut self.moving {
                     moving.announced = Some(now);
@@ -168,18 +182,15 @@ impl Vault {
         }
     }
 
-    /// What is known of a slot's new name; of no consequence where no move is under way.
-    fn next_name(&mut self, lane: LaneId, slot: SlotId, now: Timestamp) -> &mut NextName {
-        let rings = &self.rings;
-        let home = &self.home;
-        let moving = self.moving.get_or_insert_with(|| Moving::new(home.clone(), rings, now));
-        let fresh = Moving::new(moving.to.clone(), rings, now).lanes;
+    /// What is known of a slot's new name, where a move is under way.
+    fn next_name(&mut self, lane: LaneId, slot: SlotId, now: Timestamp) -> Option<&mut NextName> {
+        let moving = self.moving.as_mut()?;
         let names = match lane {
             LaneId::Primary => &mut moving.lanes.primary,
-            // A lane that was opened during the move.
-            LaneId::Second => moving.lanes.second.get_or_insert(fresh.second.unwrap_or(fresh.primary)),
+            // It may have been opened during the move.
+            LaneId::Second => moving.lanes.second.get_or_insert_with(|| NextName::fresh(now)),
         };
-        &mut names[slot]
+        Some(&mut names[slot])
     }
 
     fn finish(&mut self, drain: SignedDuration, now: Timestamp) {
@@ -305,21 +316,8 @@ impl Run<'_> {
             for slot in SlotId::ALL {
                 let seen = next.slots[slot];
                 let before = self.name(lane, slot).cloned();
-                let link = before.as_ref().map_or(Link::Down { since: self.now, older_ttl: 0 }, |n| n.link);
-                let link = match (seen.link, link) {
-                    (LinkSight::Verified { older_ttl }, Link::Down { older_ttl: remembered, .. }) => {
-                        Some(Link::Up { trusted_from: later_secs(self.now, older_ttl.max(remembered)) })
-                    }
-                    (LinkSight::Broken { older_ttl }, Link::Up { .. }) => {
-                        Some(Link::Down { since: self.now, older_ttl })
-                    }
-                    (LinkSight::Broken { older_ttl }, Link::Down { since, older_ttl: remembered })
-                        if older_ttl > remembered =>
-                    {
-                        Some(Link::Down { since, older_ttl })
-                    }
-                    _ => None,
-                };
+                let link = before.as_ref().map_or(Link::unseen(self.now), |name| name.link);
+                let link = follow(link, seen.link, self.now);
                 if let Some(link) = link {
                     self.make(Move::Link { lane, slot, link });
                 }

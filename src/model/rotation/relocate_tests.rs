@@ -327,3 +327,17 @@ fn names_of_before_a_move_answer_under_their_own_ttl() {
     world.pass(1);
     assert!(wait_of(&world, SlotId::One) >= 300);
 }
+
+#[test]
+fn what_concerns_new_names_begins_no_move() {
+    let mut world = World::enabled();
+    let before = world.vault.clone();
+    for change in [
+        Move::Seen { lane: LaneId::Primary, slot: SlotId::One, serial: 1, settled: world.now },
+        Move::Link { lane: LaneId::Second, slot: SlotId::One, link: Link::Up { trusted_from: world.now } },
+        Move::Unseen { lane: LaneId::Primary, slot: SlotId::Two },
+    ] {
+        world.vault.apply(&VaultChange::Move(change), world.now);
+    }
+    assert_eq!(world.vault, before);
+}
