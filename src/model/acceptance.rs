@@ -12,7 +12,7 @@ use super::key::KeyKind;
 use super::lanes::{LaneId, PerLane};
 use super::name::{DnsName, DomainName};
 use super::publishing;
-use super::rotation::{Policy, Wanted};
+use super::rotation::{Policy, ROUNDING, Wanted};
 use super::selector::{PerSlot, Selector, SlotId};
 use super::sighting::{Question, SlotQuestion};
 use crate::api::{
@@ -20,8 +20,6 @@ use crate::api::{
     KeyImport, Outlet, Publish, PublishMethod, Reason, SignatureRequest, Tenancy, ZoneSpec,
 };
 
-/// Resolvers count in whole seconds, so that an answer may live for up to one more than its TTL (seen with Unbound).
-const ROUNDING: u32 = 1;
 /// What stands in `initialDomain` for the namespace.
 const NAMESPACE: &str = "{namespace}";
 
@@ -436,8 +434,9 @@ fn policy(
         signer_lag: rules.signer_lag.0,
         paused: spec.rotation.paused,
         rotate_at: spec.rotation.rotate_at.as_ref().map(|t| t.0),
-        ttl: positive(provider.publish.ttl).saturating_add(ROUNDING),
-        negative_ttl: positive(provider.publish.negative_ttl).saturating_add(ROUNDING),
+        ttl: positive(provider.publish.ttl),
+        negative_ttl: positive(provider.publish.negative_ttl),
+        rounding: ROUNDING,
         grace: provider.verification.grace.0,
         // One round of looks may be missed.
         freshness: provider.verification.pending_interval.0.saturating_mul(2),

@@ -268,9 +268,3 @@ impl Keyring {
 pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
-
-/// `at` plus whole seconds.
-#[must_use]
-pub fn later_secs(at: Timestamp, seconds: u32) -> Timestamp {
-    later(at, SignedDuration::from_secs(i64::from(seconds)))
-}

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::link::follow;
 use super::{Cause, Change, Decision, Evidence, KeySight, LinkSight, Observed, Policy, Wait};
 use crate::model::key::KeyFingerprint;
-use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, Slot, later, later_secs};
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, Slot, later};
 use crate::model::selector::SlotId;
 
 /// Decides what to do now. Applying the changes and deciding again on the same input changes nothing more.
@@ -96,7 +96,7 @@ impl Run<'_> {
         let Some(evidence) = self.evidence else { return };
         for slot in SlotId::ALL {
             let link = self.ring.slots[slot].link;
-            match follow(link, evidence.slots[slot].link, self.now) {
+            match follow(self.policy, link, evidence.slots[slot].link, self.now) {
                 Some(Link::Up { trusted_from }) => self.make(Change::LinkUp { slot, trusted_from }),
                 Some(Link::Down { older_ttl, .. }) if matches!(link, Link::Down { .. }) => {
                     self.make(Change::LinkMemory { slot, older_ttl });
@@ -116,7 +116,7 @@ impl Run<'_> {
                 (Phase::Generated { .. }, KeySight::Matches) => {
                     let older = self.ring.slots[slot].older_ttl;
                     let wait = older.max(self.policy.negative_ttl);
-                    self.make(Change::Seen { slot, settled: later_secs(self.now, wait) });
+                    self.make(Change::Seen { slot, settled: self.policy.run_out(self.now, wait) });
                 }
                 (Phase::Published { .. }, KeySight::Contradicted) => self.make(Change::Unseen { slot }),
                 _ => {}

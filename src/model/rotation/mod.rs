@@ -20,12 +20,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::Cadence;
 use super::key::{KeyFingerprint, KeyKind};
+use super::keyring::later;
 use super::selector::{PerSlot, SlotId};
 
 pub use change::{Cause, Change};
 pub use decide::decide;
 pub use relocate::{Move, Moving, NextName, Sights, relocate};
 pub use whole::{LaneObserved, VaultDecision, Wanted, decide_vault};
+
+/// Resolvers count in whole seconds, so that an answer may live for up to one more than its TTL (seen with Unbound).
+pub const ROUNDING: u32 = 1;
 
 /// What spec and provider ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Policy {
     pub ttl: u32,
     /// For how many seconds resolvers may remember a negative answer of ours.
     pub negative_ttl: u32,
+    /// For how many seconds more than its TTL a resolver may hold an answer, whoever gave it: see [`ROUNDING`].
+    pub rounding: u32,
     /// How long the CNAMEs must be gone before signing falls back to the default.
     pub grace: SignedDuration,
     /// How old evidence may be for a switch to rest on it.
@@ -71,6 +77,16 @@ impl Policy {
     #[must_use]
     pub fn drain_time(&self) -> SignedDuration {
         self.drain.saturating_add(self.signer_lag)
+    }
+
+    /// When no resolver holds any more what was answered until `at` with this TTL, in seconds.
+    #[must_use]
+    pub fn run_out(&self, at: Timestamp, ttl: u32) -> Timestamp {
+        later(at, self.memory(ttl))
+    }
+
+    fn memory(&self, ttl: u32) -> SignedDuration {
+        SignedDuration::from_secs(i64::from(ttl.saturating_add(self.rounding)))
     }
 
     /// Whether a look that began at `at` may be gone by. One from the future was made before the clock was set back, nobody
@@ -85,8 +101,9 @@ impl Policy {
     /// shorter.
     #[must_use]
     pub fn revocation_time(&self, lowered: u32) -> SignedDuration {
-        let memory = SignedDuration::from_secs(i64::from(self.ttl.max(self.negative_ttl).max(lowered)));
-        memory.saturating_add(self.signer_lag).max(self.drain.min(SignedDuration::from_hours(1)))
+        self.memory(self.ttl.max(self.negative_ttl).max(lowered))
+            .saturating_add(self.signer_lag)
+            .max(self.drain.min(SignedDuration::from_hours(1)))
     }
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::link::follow;
 use super::{Evidence, KeySight, LinkSight, Policy};
 use crate::model::home::Home;
-use crate::model::keyring::{Keyring, Link, Mode, Phase, later_secs};
+use crate::model::keyring::{Keyring, Link, Mode, Phase};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::vault::Vault;
@@ -317,7 +317,7 @@ impl Run<'_> {
                 let seen = next.slots[slot];
                 let before = self.name(lane, slot).cloned();
                 let link = before.as_ref().map_or(Link::unseen(self.now), |name| name.link);
-                let link = follow(link, seen.link, self.now);
+                let link = follow(self.policy, link, seen.link, self.now);
                 if let Some(link) = link {
                     self.make(Move::Link { lane, slot, link });
                 }
@@ -325,7 +325,7 @@ impl Run<'_> {
                 match (ring.slots[slot].phase.key(), seen.key) {
                     (Some(key), KeySight::Matches) if key.serial != known => {
                         let older = if known == 0 { 0 } else { ttl };
-                        let settled = later_secs(self.now, older.max(negative_ttl));
+                        let settled = self.policy.run_out(self.now, older.max(negative_ttl));
                         self.make(Move::Seen { lane, slot, serial: key.serial, settled });
                     }
                     (_, KeySight::Contradicted) if known != 0 => self.make(Move::Unseen { lane, slot }),

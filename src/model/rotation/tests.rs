@@ -28,6 +28,7 @@ pub(super) fn policy() -> Policy {
         imports: PerSlot::default(),
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
+        rounding: 0,
         grace: SignedDuration::from_mins(10),
         freshness: SignedDuration::from_mins(1),
     }
@@ -161,6 +162,23 @@ fn rotates_on_schedule_and_refills_the_drained_slot() {
     assert_eq!(world.ring.last_serial, 3);
     let Phase::Published { seen, settled, .. } = world.ring.slots[SlotId::One].phase else { panic!() };
     assert_eq!(settled, later(seen, SignedDuration::from_secs(i64::from(TTL))), "the old key's TTL runs out");
+}
+
+/// Resolvers count in whole seconds.
+#[test]
+fn every_answer_is_waited_for_a_second_longer_than_its_ttl() {
+    let mut world = World::new();
+    world.policy.rounding = 1;
+    world.links = PerSlot([UP; 2]);
+    world.settle();
+    world.pass(i64::from(NEGATIVE_TTL));
+    assert_eq!(world.ring.active(), None);
+    world.pass(1);
+    assert_eq!(world.ring.active(), Some(SlotId::One));
+    world.pass(i64::from(CNAME_MEMORY - NEGATIVE_TTL) - 1);
+    assert_eq!(world.ring.mode, Mode::Default, "the tenant's answers");
+    world.pass(1);
+    assert_eq!(world.ring.mode, Mode::Domain);
 }
 
 #[test]
