@@ -112,6 +112,8 @@ impl Watched {
 struct State<K> {
     watched: HashMap<K, Watched>,
     queue: Queue<K>,
+    /// The last round that was begun for any key: what is forgotten and watched again is in a new one.
+    round: u64,
 }
 
 struct Shared<K> {
@@ -147,7 +149,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
         group: impl Fn(&K) -> u64 + Send + Sync + 'static,
     ) -> (Self, mpsc::UnboundedReceiver<K>) {
         let (tell, told) = mpsc::unbounded();
-        let state = State { watched: HashMap::new(), queue: Queue::default() };
+        let state = State { watched: HashMap::new(), queue: Queue::default(), round: 0 };
         let group = Box::new(group);
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), group });
         let driver = tokio::spawn(drive(shared.clone(), config, tell));
@@ -158,6 +160,8 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
     pub fn watch(&self, key: K, question: Question, pace: Pace, looker: Arc<dyn Look>) {
         let mut state = self.shared.state.lock();
         let now = Instant::now();
+        state.round += 1;
+        let round = state.round;
         if let Some(watched) = state.watched.get_mut(&key) {
             let same = watched.question == question;
             let sooner = pace.every < watched.pace.every;
@@ -169,7 +173,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
             if !same {
                 watched.question = question;
                 watched.latest = None;
-                watched.round += 1;
+                watched.round = round;
             }
             watched.rhythm = Rhythm::new(now);
             // Of a look that is under way for the same question the end is soon enough.
@@ -190,7 +194,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
                 woken_late: false,
                 patience: None,
                 asked: None,
-                round: 0,
+                round,
                 group: (self.shared.group)(&key),
             };
             state.watched.insert(key.clone(), watched);

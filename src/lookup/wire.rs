@@ -17,7 +17,7 @@ use super::reach::Reach;
 use super::reply::Reply;
 use super::resolver::{self, Resolver};
 use crate::model::name::DnsName;
-use crate::model::sighting::{Failure, Outcome, Security, ServerAnswer, ServerRole};
+use crate::model::sighting::{self, Failure, Outcome, Security, ServerAnswer, ServerRole};
 
 /// Bound on one try of one question.
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -27,8 +27,6 @@ const ATTEMPTS: u32 = 2;
 const MAX_QUESTIONS: u32 = 160;
 /// Longest time of one look whose questions need not wait in line.
 const LONGEST_LOOK: Duration = Duration::from_secs(12);
-/// Longest time of one whose do.
-const LONGEST_IN_LINE: Duration = Duration::from_secs(60);
 /// What is left of a look's time at least after a question had to wait.
 const AFTER_WAITING: Duration = Duration::from_secs(4);
 /// Shorter waits are part of the look.
@@ -51,7 +49,7 @@ impl<'a> Trip<'a> {
     /// What one look may use up.
     #[must_use]
     pub fn ration() -> Ration {
-        Ration::new(MAX_QUESTIONS, LONGEST_LOOK, LONGEST_IN_LINE)
+        Ration::new(MAX_QUESTIONS, LONGEST_LOOK, sighting::LONGEST_LOOK)
     }
 }
 

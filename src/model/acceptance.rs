@@ -14,7 +14,7 @@ use super::name::{DnsName, DomainName};
 use super::publishing;
 use super::rotation::{Policy, ROUNDING, Wanted};
 use super::selector::{PerSlot, Selector, SlotId};
-use super::sighting::{Question, SlotQuestion};
+use super::sighting::{LONGEST_LOOK, Question, SlotQuestion};
 use crate::api::{
     AllowedNamespaces, Delegation, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm,
     KeyImport, Outlet, Publish, PublishMethod, Reason, SignatureRequest, Tenancy, ZoneSpec,
@@ -438,9 +438,15 @@ fn policy(
         negative_ttl: positive(provider.publish.negative_ttl),
         rounding: ROUNDING,
         grace: provider.verification.grace.0,
-        // One round of looks may be missed.
-        freshness: provider.verification.pending_interval.0.saturating_mul(2),
+        freshness: freshness(provider.verification.pending_interval.0),
     })
+}
+
+/// How old a look may be, `pause` being that from the end of one to the next. One round of looks may be missed; and a look
+/// counts from its beginning, so it is not to be too old at its end, however long it took.
+fn freshness(pause: SignedDuration) -> SignedDuration {
+    let longest = SignedDuration::try_from(LONGEST_LOOK).unwrap_or(SignedDuration::MAX);
+    pause.saturating_mul(2).max(longest.saturating_add(pause))
 }
 
 fn kind(spec: &DkimDomainSpec, provider_name: &str, allow_rsa1024: bool) -> Result<KeyKind, Refusal> {
@@ -505,6 +511,17 @@ mod tests {
             (order.secret_namespace.as_str(), order.secret_name.as_str()),
             ("contoso", "dkim-contoso.com")
         );
+    }
+
+    /// With one server of many that is dead a look takes seconds, and in line behind others a minute.
+    #[test]
+    fn a_look_is_fresh_when_it_ends() {
+        for (pause, least) in [(1, 61), (15, 75), (300, 600)] {
+            let mut provider = provider();
+            provider.verification.pending_interval = HumanDuration(SignedDuration::from_secs(pause));
+            let policy = accepted(&domain(serde_json::json!({})), &provider).unwrap().lanes.primary.policy;
+            assert_eq!(policy.freshness, SignedDuration::from_secs(least), "{pause}");
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! What a look at DNS found: raw answers, server by server. What they prove is decided elsewhere, purely.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::name::{DnsName, DomainName};
 use super::selector::PerSlot;
+
+/// Longest time of one look: of one whose questions have to wait in line behind those of others.
+pub const LONGEST_LOOK: Duration = Duration::from_secs(60);
 
 /// What to look for, for one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

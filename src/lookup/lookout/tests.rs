@@ -298,3 +298,20 @@ async fn whoever_is_never_content_with_a_look_waits_for_the_next() {
     pass(2).await;
     assert!(stage.looks() >= looks + 3, "{:?}", stage.pauses());
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_answer_to_what_was_forgotten_is_none_to_what_is_watched_next() {
+    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
+    let (before, after) = (Stage::wrong(no_data(60)), Stage::right());
+    lookout.watch("a", question("a.example"), Pace { every: HOUR }, before);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    // A look is under way; its domain is made again, with another question.
+    lookout.forget(&"a");
+    lookout.watch("a", question("b.example"), Pace { every: HOUR }, after.clone());
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(lookout.latest(&"a"), None);
+    pass(1).await;
+    assert_eq!((after.looks(), told(&mut news)), (1, vec!["a"]));
+    let seen = lookout.latest(&"a").unwrap();
+    assert!(matches!(seen.slots.0[0].alias[0].outcome, Outcome::Cname { .. }));
+}
