@@ -102,6 +102,12 @@ impl Memory {
         self.entries.lock().insert(key.clone(), Entry { before, after, surroundings, until });
     }
 
+    /// Whether the watch of Secrets ever saw one of this object.
+    #[must_use]
+    pub fn saw_a_secret(&self, key: &ObjectRef<Guarded>) -> bool {
+        self.secrets.lock().contains_key(key)
+    }
+
     /// The version in which the last reconcile that ended well left the key Secret, its keys checked or made by us.
     #[must_use]
     pub fn left_secret(&self, key: &ObjectRef<Guarded>) -> Version {

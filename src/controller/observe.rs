@@ -69,7 +69,8 @@ fn find_provider(ctx: &Context, domain: &DkimDomain) -> Result<std::sync::Arc<Dk
     }
 }
 
-/// What is in the key Secret.
+/// What is in the key Secret; by default, that there is none.
+#[derive(Default)]
 pub struct Custodian {
     /// The Secret as the API server has it, for the compare-and-swap.
     pub there: Option<Secret>,
