@@ -14,7 +14,7 @@ use dkim_operator::milter::{
     self, Group, KeyPlace, Limits, MacroRule, MilterOptions, Mode, OnFailure, OnUnsignable, Policy,
     SocketSpec,
 };
-use dkim_operator::signing::{KeySource, Unknown, run_sign};
+use dkim_operator::signing::{AcknowledgeArgs, KeySource, Unknown, run_sign};
 use dkim_operator::sync::{self, SyncArgs, SyncError};
 use dkim_operator::{crds, probes};
 use ipnet::IpNet;
@@ -209,6 +209,9 @@ struct MilterArgs {
     /// How long connections may go on after TERM, in seconds. Keep it below the pod's grace period.
     #[arg(long, env = "DKIM_OPERATOR_DRAIN", default_value = "20", value_parser = seconds)]
     drain: Duration,
+    /// What is said of the keys in use.
+    #[command(flatten)]
+    acknowledge: AcknowledgeArgs,
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     health_addr: SocketAddr,
@@ -324,13 +327,14 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
         secret_namespaces,
         concurrency: args.concurrency,
         key_threads: args.key_threads.unwrap_or(threads),
+        metrics: Metrics::default(),
     };
     let (ready, is_ready) = watch::channel(false);
     let probes = probes::serve(
         args.health_addr,
-        "the lists of DkimProviders, DkimRecordSets and Namespaces",
+        "the lists of DkimProviders, DkimRecordSets, Namespaces and signers",
         is_ready,
-        Metrics::default(),
+        options.metrics.clone(),
     );
     tokio::select! {
         done = controller::run(client, options, Box::new(SystemClock), ready, stop_signal()) => Ok(done?),
@@ -374,9 +378,16 @@ async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
         }
         (None, None) => return Err(Failure::NoKeys),
     };
+    let reporter = match args.acknowledge.namespace(args.namespace.as_deref()) {
+        Some(namespace) if !args.once => {
+            let kind = format!("sync-{}", args.format.process());
+            Some(args.acknowledge.reporter(client().await?, namespace, &kind))
+        }
+        _ => None,
+    };
     let (ready, is_ready) = watch::channel(false);
     let metrics = Metrics::default();
-    let work = sync::run(source, args.options(), &metrics, ready, stop_signal());
+    let work = sync::run(source, args.options(reporter), &metrics, ready, stop_signal());
     if args.once {
         return Ok(work.await?);
     }
@@ -390,15 +401,25 @@ async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
 
 async fn run_milter(args: MilterArgs) -> Result<(), Failure> {
     all_descriptors();
-    let (source, waits_for) = match (args.key_dir, args.key_namespace) {
-        (Some(path), _) => (KeyPlace::Directory { path, poll: args.poll }, "the key directory"),
+    let ((source, waits_for), reporter) = match (args.key_dir, args.key_namespace) {
+        (Some(path), _) => {
+            let reporter = match args.acknowledge.namespace(None) {
+                Some(namespace) => Some(args.acknowledge.reporter(client().await?, namespace, "milter")),
+                None => None,
+            };
+            ((KeyPlace::Directory { path, poll: args.poll }, "the key directory"), reporter)
+        }
         (None, namespace) => {
             let mut config = kube::Config::infer().await?;
             // A connection that nobody is behind any more is noticed once no watch can be that long.
             config.read_timeout = Some(milter::WATCH_TIMEOUT);
             let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
             let client = kube::Client::try_from(config)?;
-            (KeyPlace::Secrets { client, namespace }, "the list of key Secrets")
+            let reporter = args
+                .acknowledge
+                .namespace(Some(&namespace))
+                .map(|namespace| args.acknowledge.reporter(client.clone(), namespace, "milter"));
+            ((KeyPlace::Secrets { client, namespace }, "the list of key Secrets"), reporter)
         }
     };
     let (ready, is_ready) = watch::channel(false);
@@ -426,6 +447,7 @@ async fn run_milter(args: MilterArgs) -> Result<(), Failure> {
             drain: args.drain,
             mtas: args.mta_networks,
         },
+        reporter,
     };
     tokio::select! {
         () = milter::run(bound, options, counters, ready, stop_signal()) => Ok(()),

@@ -12,9 +12,10 @@ use common::{Outcome, World};
 use dkim_operator::api::ConditionType;
 use dkim_testbed::Options;
 use dkim_testbed::operator::NAMESPACE;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\n\
@@ -105,6 +106,25 @@ async fn published_elsewhere(world: &World) -> Outcome {
     Ok(())
 }
 
+/// A signer that has said good-bye: its Lease is taken away.
+async fn a_signer_that_has_ended(world: &World) -> Outcome {
+    let leases: Api<Lease> = Api::namespaced(world.client(), NAMESPACE);
+    let lease = serde_json::from_value(json!({
+        "metadata": {
+            "name": "dkim-milter-gone",
+            "labels": { "app.kubernetes.io/managed-by": "dkim-operator", "dkim-operator.io/signer": "milter" },
+        },
+        "spec": { "leaseDurationSeconds": 1 },
+    }))?;
+    leases.create(&PostParams::default(), &lease).await?;
+    dkim_testbed::eventually(std::time::Duration::from_secs(30), "the Lease is gone", || async {
+        let found = leases.get_opt("dkim-milter-gone").await.map_err(|e| e.to_string())?;
+        if found.is_none() { Ok(()) } else { Err("it is there".to_owned()) }
+    })
+    .await?;
+    Ok(())
+}
+
 /// A domain from its first key to its end, with everything that happens to it on the way.
 async fn whole_life(world: &World) -> Outcome {
     let domain = "rights.example";
@@ -165,6 +185,7 @@ async fn what_is_granted_is_used_and_nothing_else_is_asked_for() -> Outcome {
     let world = World::start_with(options, &[], json!({ "keyNamespace": NAMESPACE })).await?;
     whole_life(&world).await?;
     published_elsewhere(&world).await?;
+    a_signer_that_has_ended(&world).await?;
     for role in ["controller", "dns"] {
         let account = format!("dkim-operator-{role}");
         let granted = granted(&world, &account).await;
@@ -203,6 +224,8 @@ async fn tenants_and_dns_servers_cannot_reach_keys(world: &World) -> Outcome {
         (&controller, "get", "secrets", NAMESPACE, "yes"),
         (&controller, "get", "secrets", &tenant, "no"),
         (&controller, "list", "secrets", "kube-system", "no"),
+        (&controller, "list", "leases", &tenant, "no"),
+        (&controller, "update", "leases", NAMESPACE, "no"),
     ] {
         let (resource, sub) = what.split_once('/').unwrap_or((what, ""));
         let sub = format!("--subresource={sub}");

@@ -487,6 +487,9 @@ pub struct RotationStatus {
     /// Why a rotation that is due has not happened, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
+    /// The signers that still use a key which they were told to leave, so that it stays published: up to ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signers_behind: Vec<String>,
 }
 
 /// A Secret by namespace and name.

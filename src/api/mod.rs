@@ -8,6 +8,7 @@ mod provider;
 mod publishing;
 mod reason;
 mod record_set;
+mod signer_report;
 pub mod signing_config;
 
 pub use domain::*;
@@ -16,6 +17,7 @@ pub use provider::*;
 pub use publishing::*;
 pub use reason::{ConditionType, EventReason, Reason};
 pub use record_set::*;
+pub use signer_report::*;
 
 /// The API group.
 pub const GROUP: &str = "dkim-operator.io";

@@ -251,7 +251,7 @@ fn rotation_in_words(
     request: &RotationRequest,
     now: Timestamp,
 ) {
-    let RotationStatus { count, last, next, phase, waiting_for } = rotation;
+    let RotationStatus { count, last, next, phase, waiting_for, signers_behind } = rotation;
     let RotationRequest { schedule, paused, compromised_at, .. } = request;
     let mut table = Table::headless(2);
     let never = || "never".to_owned();
@@ -268,6 +268,9 @@ fn rotation_in_words(
         None if *paused => table
             .row(["paused".into(), Cell::styled("spec.rotation.paused is true: no rotation begins", UNSURE)]),
         None => {}
+    }
+    if !signers_behind.is_empty() {
+        table.row(["behind".into(), Cell::styled(&signers_behind.join(", "), BAD)]);
     }
     if let Some(at) = compromised_at {
         let given_up = format!("every key made up to {} is given up", words::moment(at.0));

@@ -7,6 +7,7 @@
 use getrandom::SysRng;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 
@@ -17,7 +18,7 @@ use super::imports::Brought;
 use super::memory::{Version, version};
 use super::observe::Custodian;
 use super::secret::{self, Owner, Stored};
-use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER};
+use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, version_number};
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey};
 use crate::model::keyring::{KeyInfo, Phase};
@@ -40,6 +41,8 @@ pub struct Applied {
     pub record_set: Version,
     /// The version of the key Secret.
     pub secret: Version,
+    /// The same, to be compared.
+    pub secret_number: Option<u64>,
 }
 
 /// The objects as they are.
@@ -100,7 +103,8 @@ pub async fn apply(
         changes: decision.changes.clone(),
         next_end: publication::next_end(&record_set.spec, now),
         record_set: version(&record_set.metadata),
-        secret,
+        secret: version(&secret),
+        secret_number: version_number(secret.resource_version.as_deref()),
     })
 }
 
@@ -187,12 +191,12 @@ async fn write_secret(
     owner: &Owner,
     custodian: &Custodian,
     stored: &Stored,
-) -> Result<Version, Error> {
+) -> Result<ObjectMeta, Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &order.secret_namespace);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     let mut wanted = secret::write(stored, order, owner)?;
     let result = match &custodian.there {
-        Some(there) if secret::same(there, &wanted) => Ok(version(&there.metadata)),
+        Some(there) if secret::same(there, &wanted) => Ok(there.metadata.clone()),
         Some(there) => {
             wanted.metadata.resource_version = there.resource_version();
             // What others put on the object stays.
@@ -210,7 +214,7 @@ async fn write_secret(
     result.map_err(Error::api("writing the key Secret"))
 }
 
-fn wiped(mut secret: Secret) -> Version {
+fn wiped(mut secret: Secret) -> ObjectMeta {
     secret::wipe(&mut secret);
-    version(&secret.metadata)
+    secret.metadata
 }

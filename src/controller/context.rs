@@ -19,6 +19,7 @@ use super::Guarded;
 use super::error::Class;
 use super::eyes::Eye;
 use super::memory::{Memory, Surroundings, version};
+use super::signers::Signers;
 use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
 use crate::lookup::{Looker, Lookout, LookupConfig};
 use crate::model::acceptance::Order;
@@ -51,6 +52,8 @@ pub struct ControllerOptions {
     pub concurrency: u16,
     /// Most keys made at a time.
     pub key_threads: usize,
+    /// Where what is counted is registered.
+    pub metrics: crate::metrics::Metrics,
 }
 
 /// What every reconcile shares.
@@ -81,6 +84,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// What reconciles were made from.
     pub memory: Memory,
+    /// The signers that report.
+    pub signers: Signers,
     /// Counters.
     pub metrics: Metrics,
     lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
@@ -127,6 +132,7 @@ impl Context {
             keygen: Semaphore::new(options.key_threads.max(1)),
             backoff: Backoff::default(),
             memory: Memory::default(),
+            signers: Signers::new(options),
             metrics: Metrics::default(),
             lookers: Mutex::default(),
             contenders: Mutex::default(),
@@ -161,6 +167,7 @@ impl Context {
             namespace: namespace.as_ref().and_then(version),
             providers: self.memory.providers(),
             looks: self.looks(key),
+            signers: self.signers.news(key),
         }
     }
 
@@ -239,6 +246,7 @@ impl Context {
         self.look_no_more(key);
         self.backoff.forget(key);
         self.memory.forget(key);
+        self.signers.forget(key);
         let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
         self.contenders.lock().retain(|_, set| {
             set.remove(&who);

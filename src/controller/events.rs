@@ -107,7 +107,8 @@ fn event(
             Warning,
             EventReason::SignerBehind,
             format!(
-                "a signer still signs with key {} of {}, which it should have left: the key stays published; look at that signer",
+                "{} key {} of {}, which it was told to leave: the key stays published; look at the log of that signer",
+                status::still_using(&facts.signers.behind),
                 fingerprint(*slot),
                 selector(*slot)
             ),
@@ -116,9 +117,10 @@ fn event(
             Normal,
             EventReason::SignersMoved,
             format!(
-                "no signer uses key {} of {} any more; it drains from now on",
+                "no signer that is heard of uses key {} of {} any more{}; it drains from now on",
                 fingerprint(*slot),
-                selector(*slot)
+                selector(*slot),
+                not_heard_of(&facts.signers.lost)
             ),
         ),
         Change::Revoke { slot, .. } => (
@@ -198,6 +200,14 @@ fn event(
         }
     };
     Some(told)
+}
+
+fn not_heard_of(lost: &[String]) -> String {
+    match lost {
+        [] => String::new(),
+        [one] => format!(" ({one} did, and has fallen silent)"),
+        [one, rest @ ..] => format!(" ({one} and {} more did, and have fallen silent)", rest.len()),
+    }
 }
 
 fn why(cause: Cause) -> &'static str {

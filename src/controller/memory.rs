@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub providers: u64,
     /// Changes with every look at DNS.
     pub looks: u64,
+    /// How often what signers say has freed it.
+    pub signers: u64,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,7 @@ mod release;
 mod relist;
 mod report;
 pub(crate) mod secret;
+mod signers;
 mod watches;
 
 pub use context::{Clock, Context, ControllerOptions, SystemClock};
@@ -28,7 +29,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason};
+use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason, version_number};
 use crate::model::lanes::PerLane;
 use crate::model::rotation;
 use crate::model::{publication, publishing, status};
@@ -150,7 +151,10 @@ async fn reconcile_domain(
     if let Some(request) = domain.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CHECK)) {
         ctx.look_when_asked(key, request);
     }
-    let observed = observe::lanes(&order, &stored, &seen);
+    let number =
+        custodian.there.as_ref().and_then(|s| version_number(s.metadata.resource_version.as_deref()));
+    let signers = ctx.acknowledged(key, &order, number, &stored.vault);
+    let observed = observe::lanes(&order, &stored, &seen, &signers);
     let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
     let there = apply::There { record_set: &record_set, custodian: &custodian };
@@ -167,18 +171,20 @@ async fn reconcile_domain(
         ctx.look_again(key);
     }
     let seen = Seen::watch(ctx, key, &order, &applied.vault);
-    let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, now) else {
+    let signers = ctx.acknowledged(key, &order, applied.secret_number, &applied.vault);
+    let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, &signers, now) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
     let publishing = publishing::told(&order.provider, record_set.status.as_ref());
-    let facts = status::Facts { import_fault: import_fault.as_deref(), publishing, ..facts };
+    let import_fault = import_fault.as_deref();
+    let facts = status::Facts { import_fault, publishing, ..facts };
     report::tell_changes(ctx, domain, &facts, &applied.changes).await;
     if domain.status.is_none() && !seen.any() && !applied.changes.is_empty() {
         // The first look is under way; status need not be written twice in a moment.
         return Ok(Action::requeue(FIRST_LOOK));
     }
     let written = report::report(ctx, domain, &facts).await?;
-    let wake = [decision.wake, applied.next_end].into_iter().flatten().min();
+    let wake = [decision.wake, applied.next_end, signers.wake].into_iter().flatten().min();
     let rest = rest(ctx, wake);
     if !decision.look {
         let after = Versions {

@@ -13,9 +13,9 @@ use super::memory::{Version, version};
 use super::secret::{self, Found, Owner, Stored};
 use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reason};
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
+use crate::model::acknowledgement::Acknowledged;
 use crate::model::lanes::PerLane;
 use crate::model::rotation::LaneObserved;
-use crate::model::selector::PerSlot;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
 ///
@@ -165,11 +165,11 @@ pub async fn elsewhere(
 
 /// What was observed of each lane.
 #[must_use]
-pub fn lanes(order: &Order, stored: &Stored, seen: &Seen) -> PerLane<LaneObserved> {
+pub fn lanes(order: &Order, stored: &Stored, seen: &Seen, signers: &Acknowledged) -> PerLane<LaneObserved> {
     stored.vault.rings.map(|lane, ring| LaneObserved {
         sights: seen.sights(lane, order, ring),
         custody: stored.custody(lane),
-        in_use: PerSlot::default(),
+        in_use: signers.in_use.get(lane).copied().unwrap_or_default(),
     })
 }
 

@@ -13,6 +13,7 @@ use super::memory::{Version, version};
 use super::{Context, REFUSED_AGAIN, may_be_lifted};
 use crate::api::{ConditionType, DkimDomain, DkimDomainStatus, EventReason, FIELD_MANAGER, Reason};
 use crate::model::acceptance::{Order, Refusal};
+use crate::model::acknowledgement::Acknowledged;
 use crate::model::keyring::Keyring;
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::rotation::VaultDecision;
@@ -89,6 +90,7 @@ pub fn facts<'a>(
     vault: &'a Vault,
     decision: &'a VaultDecision,
     seen: &Seen,
+    signers: &'a Acknowledged,
     now: jiff::Timestamp,
 ) -> Option<status::Facts<'a>> {
     let announced = vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
@@ -103,6 +105,7 @@ pub fn facts<'a>(
         lanes: PerLane { primary: lane(LaneId::Primary)?, second: lane(LaneId::Second) },
         import_fault: None,
         publishing: None,
+        signers,
         keys_lost: still_lost(domain, &vault.rings.primary),
         now,
     })

@@ -18,7 +18,7 @@ use super::context::{Clock, Context, ControllerOptions, Stores};
 use super::error::Error;
 use super::eyes::Eye;
 use super::relist::{News, Relist};
-use super::{Guarded, on_error, parse_owner, provider, reconcile, release};
+use super::{Guarded, on_error, parse_owner, provider, reconcile, release, signers};
 use crate::api::{ANNOTATION_OWNER, DkimProvider, DkimRecordSet, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::lookup::Lookout;
 use crate::publish::{self, Publisher};
@@ -48,6 +48,10 @@ pub async fn run(
         domains: domains.store(),
     };
     let ctx = Arc::new(Context::new(client.clone(), &options, clock, stores, lookout));
+
+    options.metrics.register(|registry| {
+        registry.register_collector(Box::new(signers::Gauges(ctx.clone())));
+    });
 
     // One watch feeds two: what it sees wakes DkimDomains, and goes on to the objects' own controller.
     let (set_seen, sets_seen) = futures::channel::mpsc::unbounded();
@@ -104,6 +108,7 @@ pub async fn run(
             "DkimProviders",
         )
         .boxed(),
+        signers::follow(&client, &options, &ctx, &wake).boxed(),
         secrets(client.clone(), &options, &ctx, wake).boxed(),
     ];
     let feeds = futures::future::join_all(feeds);
@@ -148,7 +153,8 @@ pub async fn run(
         let _ = tokio::join!(
             providers.wait_until_ready(),
             record_sets.wait_until_ready(),
-            namespaces.wait_until_ready()
+            namespaces.wait_until_ready(),
+            ctx.signers.listed()
         );
         let _ = ready.send(true);
     };

@@ -31,6 +31,8 @@ pub use serve::{Bound, Limits, bind};
 pub use session::{Flow, Session, Shared};
 pub use socket::{Group, Mode, SocketError, SocketSpec};
 
+use crate::signing::Reporter;
+
 /// A request for a watch that was silent for this long has lost its server.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(keys::WATCH_SECONDS as u64 + 30);
 
@@ -64,6 +66,8 @@ pub struct MilterOptions {
     pub policy: Policy,
     /// How much at a time, and how long.
     pub limits: Limits,
+    /// Who says which keys are in use.
+    pub reporter: Option<Reporter>,
 }
 
 /// Serves at the sockets until `stop` is done, then lets the connections come to their end.
@@ -77,8 +81,9 @@ pub async fn run(
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()>,
 ) {
-    let MilterOptions { source, stale_after, keep_unreadable, policy, limits } = options;
-    let keys = Arc::new(Keys::new(stale_after, keep_unreadable, counters.clone(), ready));
+    let MilterOptions { source, stale_after, keep_unreadable, policy, limits, reporter } = options;
+    let keys = Keys::new(stale_after, keep_unreadable, counters.clone(), ready);
+    let keys = Arc::new(keys.reported_by(reporter.clone()));
     let follow = async {
         match source {
             KeyPlace::Directory { path, poll } => keys::follow_directory(&path, poll, &keys).await,
@@ -91,5 +96,16 @@ pub async fn run(
     tokio::select! {
         () = bound.serve(shared, limits, stop) => {}
         () = follow => {}
+        () = report(reporter.as_ref()) => {}
+    }
+    if let Some(reporter) = &reporter {
+        reporter.end().await;
+    }
+}
+
+async fn report(reporter: Option<&Reporter>) {
+    match reporter {
+        Some(reporter) => reporter.run().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,6 +1,7 @@
 //! The pure core: no client, no clock, no I/O. Time and randomness come in as values.
 
 pub mod acceptance;
+pub mod acknowledgement;
 pub mod cadence;
 pub mod diagnosis;
 pub mod guid;

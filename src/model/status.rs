@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::acceptance::{Order, Refusal};
+use super::acknowledgement::Acknowledged;
 use super::keyring::{Keyring, Mode, Phase};
 use super::lanes::PerLane;
 use super::publishing;
@@ -25,6 +26,9 @@ use crate::api::{
 
 pub use conditions::Verdict;
 
+/// How many signers that are behind are named in a status.
+const NAMED: usize = 10;
+
 /// Everything a status is made from.
 pub struct Facts<'a> {
     /// The resolved spec.
@@ -39,6 +43,8 @@ pub struct Facts<'a> {
     pub keys_lost: bool,
     /// What publishers say is amiss or awaited.
     pub publishing: Option<publishing::Told>,
+    /// What signers say.
+    pub signers: &'a Acknowledged,
     /// Now.
     pub now: Timestamp,
 }
@@ -77,7 +83,8 @@ pub fn of(facts: &Facts<'_>, before: Option<&DkimDomainStatus>, generation: Opti
             last: keyring.log.last.map(words::whole),
             next: decision.next.map(words::whole),
             phase: rotation_phase(keyring, decision).to_owned(),
-            waiting_for: decision.waiting.map(|wait| waiting(&wait, &lanes.primary)),
+            waiting_for: decision.waiting.map(|wait| waiting(&wait, &lanes.primary, &facts.signers.behind)),
+            signers_behind: signers_behind(facts),
         }),
         secret_ref: Some(SecretRef {
             namespace: order.secret_namespace.clone(),
@@ -187,6 +194,24 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
     }
 }
 
+/// The signers for which a key is held, the first ones of many.
+fn signers_behind(facts: &Facts<'_>) -> Vec<String> {
+    let mut slots = facts.lanes.iter().flat_map(|(_, lane)| lane.keyring.slots.0.iter());
+    let held = slots.any(|slot| matches!(slot.phase, Phase::Draining { held: true, .. }));
+    facts.signers.behind.iter().filter(|_| held).take(NAMED).cloned().collect()
+}
+
+/// Who still uses something, in words.
+#[must_use]
+pub fn still_using(behind: &[String]) -> String {
+    match behind {
+        [] => "a signer still uses".to_owned(),
+        [one] => format!("the signer {one} still uses"),
+        [one, two] => format!("the signers {one} and {two} still use"),
+        [one, two, rest @ ..] => format!("the signers {one}, {two} and {} more still use", rest.len()),
+    }
+}
+
 fn rotation_phase(keyring: &Keyring, decision: &Decision) -> &'static str {
     if decision.waiting.is_some() {
         return "Due";
@@ -202,7 +227,7 @@ fn rotation_phase(keyring: &Keyring, decision: &Decision) -> &'static str {
 
 /// Why a rotation waits, in words.
 #[must_use]
-pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>) -> String {
+pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>, behind: &[String]) -> String {
     let selector = |slot: SlotId| &lane.keyring.slots[slot].selector;
     match wait {
         Wait::Paused => {
@@ -214,7 +239,8 @@ pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>) -> String {
             words::moment(*until)
         ),
         Wait::InUse { slot } => format!(
-            "a signer still uses the previous key, in {}, so that one stays published; the next key comes when no signer uses it and mail under way has arrived. The mail provider must look at the signer",
+            "{} the previous key, in {}, so that one stays published; the next key comes when no signer uses it and mail under way has arrived. The mail provider must look at it: its log says what hinders it",
+            still_using(behind),
             selector(*slot)
         ),
         Wait::Revoking { slot, until } => format!(

@@ -6,6 +6,7 @@
 //! Header ── author_domains() ── KeyStore::for_authors ── MessageSigner::new ── body(chunk)… ── finish(now)
 //! ```
 
+mod acknowledge;
 mod address;
 mod bundle;
 mod canon;
@@ -24,6 +25,7 @@ mod store;
 pub(crate) mod testing;
 mod verify;
 
+pub use acknowledge::{AcknowledgeArgs, Reporter};
 pub use address::{AuthorError, author_domains};
 pub use bundle::KeyBundle;
 pub use canon::{BodyCanonicalizer, Sink, canonical_field};

@@ -18,7 +18,7 @@ use zeroize::Zeroize;
 use super::bundle::{Files, KeyBundle, resolve, secret_path};
 use super::fault::{KeyDirError, KeyDirFault};
 use super::store::{Layout, layouts};
-use crate::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY, version_number};
 use crate::model::name::DomainName;
 
 /// How often a directory is looked at again that may be in the middle of a change.
@@ -55,6 +55,8 @@ pub enum KeyEvent {
     Gone(PathBuf),
     /// All there is has been told, and from now on each change is.
     Complete,
+    /// Every change of the Secrets up to this resourceVersion has been told.
+    Version(u64),
 }
 
 impl KeySource {
@@ -184,6 +186,8 @@ async fn follow_secrets(api: Api<Secret>, events: &mpsc::Sender<KeyEvent>) {
     let mut stream = std::pin::pin!(stream);
     let mut known: BTreeSet<PathBuf> = BTreeSet::new();
     let mut listed: Option<BTreeSet<PathBuf>> = None;
+    // A list shows at least what the newest of its objects was written with.
+    let mut version: Option<u64> = None;
     loop {
         let event = tokio::select! {
             event = stream.next() => event,
@@ -197,23 +201,28 @@ async fn follow_secrets(api: Api<Secret>, events: &mpsc::Sender<KeyEvent>) {
             }
             Some(Ok(Event::Init)) => listed = Some(BTreeSet::new()),
             Some(Ok(Event::InitApply(secret) | Event::Apply(secret))) => {
+                version = version.max(version_number(secret.metadata.resource_version.as_deref()));
                 let (path, event) = read_secret(secret);
                 if let Some(listed) = &mut listed {
                     listed.insert(path.clone());
                 }
                 known.insert(path);
                 told.push(event);
+                told.extend(version.filter(|_| listed.is_none()).map(KeyEvent::Version));
             }
             Some(Ok(Event::Delete(secret))) => {
                 let path = secret_path(&secret);
                 known.remove(&path);
+                version = version.max(version_number(secret.metadata.resource_version.as_deref()));
                 wipe(secret);
                 told.push(KeyEvent::Gone(path));
+                told.extend(version.map(KeyEvent::Version));
             }
             Some(Ok(Event::InitDone)) => {
                 let there = listed.take().unwrap_or_default();
                 told.extend(known.difference(&there).cloned().map(KeyEvent::Gone));
                 known = there;
+                told.extend(version.map(KeyEvent::Version));
                 told.push(KeyEvent::Complete);
             }
         }
@@ -249,6 +258,7 @@ pub struct KeySet {
     /// What could not be used, and still cannot.
     problems: BTreeSet<PathBuf>,
     complete: bool,
+    version: Option<u64>,
 }
 
 /// Whether a problem is of what is at that path: the path itself, or a file in it.
@@ -281,6 +291,7 @@ impl KeySet {
                 self.bundles.remove(&path);
             }
             KeyEvent::Complete => self.complete = true,
+            KeyEvent::Version(version) => self.version = Some(version),
         }
         Ok(())
     }
@@ -295,6 +306,17 @@ impl KeySet {
     #[must_use]
     pub fn problems(&self) -> usize {
         self.problems.len()
+    }
+
+    /// Where it is.
+    pub fn problem_paths(&self) -> impl Iterator<Item = &Path> {
+        self.problems.iter().map(PathBuf::as_path)
+    }
+
+    /// The resourceVersion up to which every change of the Secrets was told.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.version
     }
 
     /// Each domain's keys, sorted by domain.
@@ -324,6 +346,7 @@ mod tests {
             KeyEvent::Broken(error) => format!("broken {}", base(error.path.parent().unwrap())),
             KeyEvent::Gone(path) => format!("gone {}", base(path)),
             KeyEvent::Complete => "complete".to_owned(),
+            KeyEvent::Version(version) => format!("version {version}"),
         };
         told.iter().map(name).collect()
     }

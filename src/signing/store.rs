@@ -154,6 +154,12 @@ impl KeyStore {
         self.entries.iter().filter(|(_, entry)| entry.problem.is_some()).map(|(place, _)| place)
     }
 
+    /// The places that could not be read and whose earlier keys are used.
+    pub fn kept(&self) -> impl Iterator<Item = &Arc<Path>> {
+        let kept = |(_, entry): &(&Arc<Path>, &Entry)| entry.problem.is_some() && entry.keys.is_some();
+        self.entries.iter().filter(kept).map(|(place, _)| place)
+    }
+
     /// The places that keys were looked for at.
     pub fn places(&self) -> impl Iterator<Item = &Arc<Path>> {
         self.entries.keys()

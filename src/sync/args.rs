@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Format, Owner, ReloadSignal, SyncOptions, Tell};
 use crate::api::HumanDuration;
+use crate::signing::{AcknowledgeArgs, Reporter};
 
 /// Arguments of `dkim-operator sync`.
 #[derive(Debug, Args)]
@@ -53,6 +54,9 @@ pub struct SyncArgs {
     /// With --once: fail after this long.
     #[arg(long, default_value = "2m", value_parser = duration)]
     pub once_timeout: Duration,
+    /// What is said of the keys in use.
+    #[command(flatten)]
+    pub acknowledge: AcknowledgeArgs,
     /// Where /healthz and /readyz are served.
     #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     pub health_addr: SocketAddr,
@@ -64,7 +68,7 @@ pub struct SyncArgs {
 impl SyncArgs {
     /// What to keep, and where.
     #[must_use]
-    pub fn options(&self) -> SyncOptions {
+    pub fn options(&self, reporter: Option<Reporter>) -> SyncOptions {
         let signal = self.reload_signal.unwrap_or(match self.format {
             Format::Opendkim => ReloadSignal::Usr1,
             Format::Maddy => ReloadSignal::Usr2,
@@ -83,6 +87,7 @@ impl SyncArgs {
                 hook_timeout: self.hook_timeout,
             },
             once: self.once.then_some(self.once_timeout),
+            reporter: reporter.filter(|_| !self.once),
         }
     }
 }
@@ -127,7 +132,7 @@ mod tests {
         let options =
             with(&["--key-dir", "/k", "--owner", "7:8", "--reload-pid-file", "/p", "--", "systemctl", "-q"])
                 .unwrap()
-                .options();
+                .options(None);
         assert_eq!(options.owner, Owner { uid: Some(7), gid: Some(8) });
         assert_eq!(options.tell.pid_file, Some(("/p".into(), ReloadSignal::Usr1)));
         assert_eq!(options.tell.hook, ["systemctl", "-q"]);

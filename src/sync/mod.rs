@@ -15,7 +15,8 @@ mod keeper;
 mod tell;
 mod wanted;
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -27,8 +28,10 @@ pub use error::{SyncError, TellError};
 pub use format::Format;
 pub use tell::{ReloadSignal, Tell};
 
+use crate::api::signing_config::SigningConfig;
 use crate::metrics::Metrics;
-use crate::signing::{KeySet, KeySource};
+use crate::model::key::KeyFingerprint;
+use crate::signing::{KeyEvent, KeySet, KeySource, Reporter};
 use counts::{Counts, whole};
 use disk::Disk;
 use keeper::{Due, Keeper};
@@ -57,6 +60,8 @@ pub struct SyncOptions {
     pub tell: Tell,
     /// End after the files were written once, or fail after this long.
     pub once: Option<Duration>,
+    /// Who says which keys are in use.
+    pub reporter: Option<Reporter>,
 }
 
 /// Keeps the files up to date until `stop`; `ready` turns true when they are for the first time.
@@ -70,7 +75,8 @@ pub async fn run(
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), SyncError> {
-    let SyncOptions { format, directory, owner, grace, tell, once } = options;
+    let SyncOptions { format, directory, owner, grace, tell, once, reporter } = options;
+    let from_files = matches!(source, KeySource::Directory { .. });
     let disk = Disk::open(&directory, owner)?;
     let keeper = Keeper::new(disk, &directory, format, grace)?;
     let (send, mut events) = mpsc::channel(QUEUE);
@@ -87,7 +93,15 @@ pub async fn run(
         behind: false,
         complained: Vec::new(),
         counts: Counts::register(metrics),
+        acknowledged: Acknowledged { reporter: reporter.clone(), from_files, told: BTreeSet::new() },
     };
+    let report = async {
+        match &reporter {
+            Some(reporter) => reporter.run().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut report = std::pin::pin!(report);
     let mut pause = FIRST_PAUSE;
     let mut wake: Option<Instant> = None;
     loop {
@@ -99,7 +113,13 @@ pub async fn run(
         };
         tokio::select! {
             () = &mut source => return Ok(()),
-            () = &mut stop => return Ok(()),
+            () = &mut report => return Ok(()),
+            () = &mut stop => {
+                if let Some(reporter) = &reporter {
+                    reporter.end().await;
+                }
+                return Ok(());
+            }
             Some(event) = events.recv() => {
                 work.take(event);
                 // One list or a burst of changes is one change of the files.
@@ -145,11 +165,12 @@ struct Work {
     /// What was left out, as told last.
     complained: Vec<String>,
     counts: Counts,
+    acknowledged: Acknowledged,
 }
 
 impl Work {
-    fn take(&mut self, event: crate::signing::KeyEvent) {
-        self.behind = true;
+    fn take(&mut self, event: KeyEvent) {
+        self.behind |= !matches!(event, KeyEvent::Version(_));
         if let Err(problem) = self.keys.take(event) {
             tracing::warn!("{problem}; files stay as they were for its domain");
         }
@@ -184,9 +205,47 @@ impl Work {
                     self.counts.updates.inc();
                     tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
                 }
-                Due::Retire(after) => return Ok(Some(after.max(GATHER))),
-                Due::Nothing => return Ok(None),
+                Due::Retire(after) => {
+                    self.acknowledged.tell(&self.keys, self.keeper.active());
+                    return Ok(Some(after.max(GATHER)));
+                }
+                Due::Nothing => {
+                    self.acknowledged.tell(&self.keys, self.keeper.active());
+                    return Ok(None);
+                }
             }
         }
+    }
+}
+
+/// What the signer beside us has been told of, for those who wait for it.
+struct Acknowledged {
+    reporter: Option<Reporter>,
+    from_files: bool,
+    told: BTreeSet<KeyFingerprint>,
+}
+
+impl Acknowledged {
+    /// The signer has been told of all that is known. A Secret that cannot be used leaves the files of its domain as they
+    /// were.
+    fn tell(&mut self, keys: &KeySet, active: &[SigningConfig]) {
+        let Some(reporter) = &self.reporter else { return };
+        let fingerprints = || active.iter().flat_map(|set| set.signatures.iter().map(|s| &s.fingerprint));
+        let now: BTreeSet<KeyFingerprint> = fingerprints().cloned().collect();
+        let left = !self.told.is_subset(&now);
+        self.told = now;
+        if self.from_files {
+            let keys = active
+                .iter()
+                .map(|set| (set.domain.to_string(), set.signatures.iter().map(|s| &s.fingerprint).collect()));
+            reporter.uses(keys, left);
+            return;
+        }
+        // NAMESPACE/NAME, and maybe a file.
+        let secret = |path: &std::path::Path| match path.components().nth(1) {
+            Some(Component::Normal(name)) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        };
+        reporter.reached(keys.version(), keys.problem_paths().filter_map(secret), left);
     }
 }

@@ -240,6 +240,16 @@ impl Role {
         eventually(Duration::from_secs(30), "the role is ready", || http_ok(address)).await
     }
 
+    /// What it counts.
+    ///
+    /// # Errors
+    /// Where it does not answer within 10 s.
+    pub async fn metrics(&self) -> Result<String> {
+        let address = self.health.port(8080);
+        eventually(Duration::from_secs(10), "the role tells what it counts", || http_get(address, "/metrics"))
+            .await
+    }
+
     /// What it has logged.
     pub async fn log(&self) -> String {
         self.process.lock().await.log_text()
@@ -304,12 +314,17 @@ async fn role(
 }
 
 async fn http_ok(address: SocketAddr) -> std::result::Result<(), String> {
+    http_get(address, "/readyz").await.map(drop)
+}
+
+/// The body of a good answer; that of a bad one, trimmed, is the error.
+async fn http_get(address: SocketAddr, path: &str) -> std::result::Result<String, String> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(address).await.map_err(|e| e.to_string())?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
-    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default().trim().to_owned();
-    if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(body) }
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    if answer.starts_with("HTTP/1.1 200") { Ok(body.to_owned()) } else { Err(body.trim().to_owned()) }
 }

@@ -119,7 +119,10 @@ async fn read(root: &Path, some: Option<Vec<Arc<Path>>>, keys: &Arc<Keys>) -> Re
         _ => older.reload(&root),
     });
     match store.await {
-        Ok(store) => keys.exchange(store?),
+        Ok(store) => {
+            keys.exchange(store?);
+            keys.read();
+        }
         // It was cut off: the process ends.
         Err(_) => sleep(RETRY).await,
     }

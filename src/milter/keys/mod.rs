@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -16,7 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::counters::Counters;
-use crate::signing::{KeyDirError, KeyStore};
+use crate::api::version_number;
+use crate::model::key::KeyFingerprint;
+use crate::signing::{KeyDirError, KeyStore, Reporter};
 
 pub use directory::follow_directory;
 pub use secrets::{WATCH_SECONDS, follow_secrets};
@@ -45,6 +47,9 @@ pub struct Keys {
     unreadable: Mutex<HashMap<Arc<Path>, Instant>>,
     counters: Counters,
     ready: watch::Sender<bool>,
+    reporter: Option<Reporter>,
+    /// A key that was in use is in use no more, which has not been reported.
+    left: AtomicBool,
 }
 
 impl fmt::Debug for Keys {
@@ -71,7 +76,35 @@ impl Keys {
             unreadable: Mutex::new(HashMap::new()),
             counters,
             ready,
+            reporter: None,
+            left: AtomicBool::new(false),
         }
+    }
+
+    /// The same, and tells a reporter what is in use.
+    #[must_use]
+    pub fn reported_by(self, reporter: Option<Reporter>) -> Self {
+        Self { reporter, ..self }
+    }
+
+    /// Every change of the key Secrets up to this version is in the table, as far as it could be read.
+    fn reached(&self, version: &str) {
+        let Some(reporter) = &self.reporter else { return };
+        let store = self.last();
+        let name = |place: &Arc<Path>| Some(place.file_name()?.to_string_lossy().into_owned());
+        let left = self.left.swap(false, Ordering::Relaxed);
+        reporter.reached(version_number(Some(version)), store.kept().filter_map(name), left);
+    }
+
+    /// The table is as the directory was.
+    fn read(&self) {
+        let Some(reporter) = &self.reporter else { return };
+        let store = self.last();
+        let keys = store.domains().map(|keys| {
+            let signers = keys.signers().iter().map(|signer| &signer.config().fingerprint);
+            (keys.domain().to_string(), signers.collect())
+        });
+        reporter.uses(keys, self.left.swap(false, Ordering::Relaxed));
     }
 
     /// The keys of this moment.
@@ -105,6 +138,9 @@ impl Keys {
         let older = self.last();
         let store = self.keep(store, &older);
         tell(&store, &older);
+        if self.reporter.is_some() && leaves_a_key(&store, &older) {
+            self.left.store(true, Ordering::Relaxed);
+        }
         self.counters.loaded(store.len(), store.problems().len());
         self.store.store(Some(Arc::new(store)));
         self.confirm();
@@ -127,6 +163,18 @@ impl Keys {
     fn has_unreadable(&self) -> bool {
         !self.unreadable.lock().is_empty()
     }
+}
+
+/// Whether a key that was in use is in use no more.
+fn leaves_a_key(store: &KeyStore, older: &KeyStore) -> bool {
+    older.domains().any(|old| {
+        let new = store.get(old.domain());
+        let stays = |key: &KeyFingerprint| {
+            new.is_some_and(|new| new.signers().iter().any(|signer| signer.config().fingerprint == *key))
+        };
+        !new.is_some_and(|new| Arc::ptr_eq(new, old))
+            && !old.signers().iter().all(|signer| stays(&signer.config().fingerprint))
+    })
 }
 
 /// Logs what is new.

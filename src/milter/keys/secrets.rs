@@ -84,7 +84,9 @@ async fn list(api: &Api<Secret>, keys: &Keys) -> kube::Result<Option<String>> {
             Some(token) => params = params.continue_token(&token),
             None => {
                 keys.exchange(KeyStore::of(entries));
-                return Ok(page.metadata.resource_version);
+                let version = page.metadata.resource_version;
+                keys.reached(version.as_deref().unwrap_or_default());
+                return Ok(version);
             }
         }
     }
@@ -122,6 +124,7 @@ async fn watch(api: &Api<Secret>, version: &str, keys: &Keys) -> kube::Result<Op
         } else {
             keys.exchange(keys.last().with(changes));
         }
+        keys.reached(&version);
     }
     Ok(Some(version))
 }

@@ -78,7 +78,8 @@ impl Run<'_> {
             match self.ring.slots[slot].phase {
                 Phase::Draining { held: false, .. } if in_use[slot] => self.make(Change::Hold { slot }),
                 Phase::Draining { held: true, .. } if !in_use[slot] => {
-                    self.make(Change::Free { slot, drain: self.policy.drain });
+                    // What reports for a signer may have told it only just now.
+                    self.make(Change::Free { slot, drain: self.policy.drain_time() });
                 }
                 _ => {}
             }

@@ -423,8 +423,8 @@ fn a_signer_that_lags_holds_the_drain_and_it_begins_anew_once_it_has_moved() {
     world.in_use[SlotId::One] = false;
     world.settle();
     let Phase::Draining { until, .. } = world.ring.slots[SlotId::One].phase else { panic!() };
-    assert_eq!(until, later(world.now, world.policy.drain));
-    world.pass(96 * 3_600 - 1);
+    assert_eq!(until, later(world.now, world.policy.drain_time()));
+    world.pass(world.policy.drain_time().as_secs() - 1);
     assert_eq!(world.phase(SlotId::One), "Draining");
     world.pass(1);
     assert_eq!(world.phase(SlotId::One), "Published");

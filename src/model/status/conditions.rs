@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Facts, LaneFacts, records};
+use super::{Facts, LaneFacts, records, still_using};
 use crate::api::{ConditionType, Delegation, Reason};
 use crate::model::acceptance::Refusal;
 use crate::model::diagnosis::{self, KeyEvidence};
@@ -84,8 +84,8 @@ pub(super) fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
     let records = both(&|lane| published_records(facts, lane));
     let cnames = both(&|lane| cnames(facts, lane));
     let enabled = enabled(facts, primary, &keys, &records, &cnames);
-    let rotating = rotating(primary);
-    let blocked = both_blocked(primary, second);
+    let rotating = rotating(facts, primary);
+    let blocked = both_blocked(facts, primary, second);
     let ready = ready(facts, second, &enabled, &keys, &records, &cnames);
     let mut all = vec![ready.clone()];
     if !ready.holds {
@@ -349,7 +349,7 @@ fn settled(ring: &Keyring) -> String {
     until.map(|at| format!(" until {}", words::moment(at))).unwrap_or_default()
 }
 
-fn rotating(lane: &LaneFacts<'_>) -> Verdict {
+fn rotating(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::Rotating;
     let ring = lane.keyring;
     let Some(active) = ring.active() else {
@@ -362,7 +362,11 @@ fn rotating(lane: &LaneFacts<'_>) -> Verdict {
             type_,
             true,
             Reason::SignerBehind,
-            format!("a signer still uses the key before, in {selector}; it stays published until none does"),
+            format!(
+                "{} the key before, in {selector}{}; it stays published until no signer uses it. The mail provider must look at it: its log says what hinders it",
+                still_using(&facts.signers.behind),
+                since(ring, active)
+            ),
         ),
         Phase::Revoked { until, .. } => Verdict::new(
             type_,
@@ -394,12 +398,23 @@ fn rotating(lane: &LaneFacts<'_>) -> Verdict {
     }
 }
 
-fn both_blocked(primary: &LaneFacts<'_>, second: Option<&LaneFacts<'_>>) -> Verdict {
+/// When signers were told to use the active key.
+fn since(ring: &Keyring, active: SlotId) -> String {
+    match ring.slots[active].phase {
+        Phase::Active { since, .. } => {
+            format!(", though told at {} to use another", words::moment(since))
+        }
+        _ => String::new(),
+    }
+}
+
+fn both_blocked(facts: &Facts<'_>, primary: &LaneFacts<'_>, second: Option<&LaneFacts<'_>>) -> Verdict {
+    let blocked = |lane: &LaneFacts<'_>| blocked(facts, lane);
     let first = blocked(primary);
     second.map(blocked).filter(|other| !first.holds && other.holds).unwrap_or(first)
 }
 
-fn blocked(lane: &LaneFacts<'_>) -> Verdict {
+fn blocked(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::RotationBlocked;
     let Some(wait) = &lane.decision.waiting else {
         return Verdict::new(type_, false, Reason::Idle, "no rotation waits");
@@ -414,5 +429,5 @@ fn blocked(lane: &LaneFacts<'_>) -> Verdict {
         Wait::LinkDown { .. } => Reason::CnameMissing,
         Wait::Unclear { .. } => Reason::DnsUnclear,
     };
-    Verdict::new(type_, true, reason, super::waiting(wait, lane))
+    Verdict::new(type_, true, reason, super::waiting(wait, lane, &facts.signers.behind))
 }

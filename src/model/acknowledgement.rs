@@ -1,0 +1,339 @@
+//! Acknowledgement: which signers still use a key that they should have left, from what each says in its Lease.
+//!
+//! A signer that follows the API says how far it has come (a resourceVersion), so that one number answers for any number
+//! of domains. The [`Roster`] remembers with which version of a Secret its present keys were first told; a signer that has
+//! come at least that far has left the keys of before. It is told of each renewal, and names the domains for which that
+//! was the last one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::key::KeyFingerprint;
+use super::keyring::{Phase, later};
+use super::lanes::PerLane;
+use super::name::DomainName;
+use super::selector::PerSlot;
+use super::vault::Vault;
+use crate::api::SignerReport;
+
+#[cfg(test)]
+mod tests;
+
+/// How often a domain that is held is looked at again, so that what is told of it stays true.
+const REFRESH: SignedDuration = SignedDuration::from_secs(60);
+/// How long a watch that failed is taken to be broken: longer than the pause before it is tried again.
+const DEAF: SignedDuration = SignedDuration::from_secs(60);
+/// The longest time that a Lease is believed to last.
+const LONGEST: SignedDuration = SignedDuration::from_hours(1);
+/// How long a Lease that has run out is remembered and shown.
+pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+
+/// A DkimDomain, by namespace and name.
+pub type Who = (String, String);
+
+/// A Lease as it was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Its resourceVersion: one that is heard twice has not been renewed.
+    pub version: String,
+    /// What it says.
+    pub says: SignerReport,
+    /// When it was renewed, by the signer's clock.
+    pub renewed: Timestamp,
+    /// For how long.
+    pub lasts: SignedDuration,
+    /// It was listed, not seen to change: it may have been renewed long ago.
+    pub listed: bool,
+}
+
+#[derive(Debug)]
+struct Signer {
+    version: String,
+    says: SignerReport,
+    until: Timestamp,
+}
+
+impl Signer {
+    /// Whether it still uses a key that is left, as far as it says.
+    fn is_behind(&self, ask: &Ask, left: &str) -> bool {
+        match self.says.version {
+            Some(version) => version < ask.version || self.says.except.contains(&ask.secret),
+            None => {
+                self.says.keys.get(ask.domain.as_str()).is_some_and(|keys| keys.iter().any(|k| k == left))
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    signers: BTreeMap<String, Signer>,
+    /// The domains that wait for the slowest signer to come as far as a version.
+    waiting: BTreeSet<(u64, Who)>,
+}
+
+/// What signers are asked about one domain: whether they have left its keys of before.
+#[derive(Debug)]
+struct Ask {
+    namespace: String,
+    secret: String,
+    domain: DomainName,
+    /// The keys that signers are told to use.
+    told: Vec<KeyFingerprint>,
+    /// The Secret's version in which that was first seen.
+    version: u64,
+    /// When.
+    since: Timestamp,
+    lag: SignedDuration,
+    /// The names of the keys that are left.
+    left: BTreeSet<String>,
+}
+
+/// A key Secret as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub secret: &'a str,
+    /// Its resourceVersion; none where that is no number.
+    pub version: Option<u64>,
+    /// What is in it.
+    pub vault: &'a Vault,
+    /// The longest time for which a signer may go on with what it read before.
+    pub lag: SignedDuration,
+}
+
+/// What signers say of one domain.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// In which slots a key is held for a signer.
+    pub in_use: PerLane<PerSlot<bool>>,
+    /// The signers that use a key which they should have left, by the names of their Leases: those that live.
+    pub behind: Vec<String>,
+    /// And those that are not heard of any more: nobody waits for them.
+    pub lost: Vec<String>,
+    /// When to look again even if nothing is heard.
+    pub wake: Option<Timestamp>,
+}
+
+/// How many signers there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// That use no key which they should have left.
+    pub current: usize,
+    /// That live and use one for longer than the signer lag.
+    pub behind: usize,
+    /// That are not heard of any more, and have not said good-bye.
+    pub lost: usize,
+    /// For how long a signer that lives has been asked to leave a key, at most.
+    pub longest: SignedDuration,
+}
+
+/// All signers that report, and what they are asked.
+#[derive(Debug, Default)]
+pub struct Roster {
+    places: HashMap<String, Place>,
+    asks: HashMap<Who, Ask>,
+    /// When watches of Leases failed last: while one does, silence proves nothing.
+    deaf: HashMap<String, Timestamp>,
+}
+
+impl Roster {
+    /// A Lease was renewed or listed. The domains that wait no more.
+    pub fn hear(&mut self, namespace: &str, name: &str, heard: Heard, now: Timestamp) -> Vec<Who> {
+        let Heard { version, says, renewed, lasts, listed } = heard;
+        let place = self.places.entry(namespace.to_owned()).or_default();
+        let same = place.signers.get(name).filter(|before| before.version == version);
+        let seen = if listed { renewed.min(now) } else { now };
+        let until = same.map_or_else(|| later(seen, lasts.clamp(SignedDuration::ZERO, LONGEST)), |b| b.until);
+        place.signers.insert(name.to_owned(), Signer { version, says, until });
+        self.released(namespace, now)
+    }
+
+    /// A Lease is gone. The domains that wait no more.
+    pub fn gone(&mut self, namespace: &str, name: &str, now: Timestamp) -> Vec<Who> {
+        if let Some(place) = self.places.get_mut(namespace) {
+            place.signers.remove(name);
+        }
+        self.released(namespace, now)
+    }
+
+    /// Everything was listed: Leases of a namespace that are not among `there` are gone.
+    pub fn keep(&mut self, namespace: &str, there: &BTreeSet<String>, now: Timestamp) -> Vec<Who> {
+        if let Some(place) = self.places.get_mut(namespace) {
+            place.signers.retain(|name, _| there.contains(name));
+        }
+        self.released(namespace, now)
+    }
+
+    /// The namespaces with Leases.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.places.keys().map(String::as_str)
+    }
+
+    /// A watch of Leases works, or fails.
+    pub fn hearing(&mut self, watch: &str, works: bool, now: Timestamp) {
+        if works {
+            self.deaf.remove(watch);
+        } else {
+            self.deaf.insert(watch.to_owned(), now);
+        }
+    }
+
+    fn hears(&self, now: Timestamp) -> bool {
+        self.deaf.values().all(|failed| later(*failed, DEAF) <= now)
+    }
+
+    fn lives(&self, signer: &Signer, now: Timestamp) -> bool {
+        signer.until > now || !self.hears(now)
+    }
+
+    /// Those who wait for no more than the slowest signer that follows the API has come to.
+    fn released(&mut self, namespace: &str, now: Timestamp) -> Vec<Who> {
+        if self.places.get(namespace).is_none_or(|place| place.waiting.is_empty()) {
+            return Vec::new();
+        }
+        let floor = self.floor(namespace, now);
+        let Some(place) = self.places.get_mut(namespace) else { return Vec::new() };
+        let stay = match floor {
+            Some(version) => place.waiting.split_off(&(version.saturating_add(1), Who::default())),
+            None => BTreeSet::new(),
+        };
+        std::mem::replace(&mut place.waiting, stay).into_iter().map(|(_, who)| who).collect()
+    }
+
+    fn floor(&self, namespace: &str, now: Timestamp) -> Option<u64> {
+        let place = self.places.get(namespace)?;
+        place.signers.values().filter(|s| self.lives(s, now)).filter_map(|s| s.says.version).min()
+    }
+
+    /// What signers say of a domain whose Secret is stored like this. Between the same keys it goes by the version in
+    /// which they were first seen: what else is written into the Secret asks nothing of signers.
+    pub fn look(&mut self, who: &Who, told: Told<'_>, now: Timestamp) -> Acknowledged {
+        let Told { namespace, secret, version, vault, lag } = told;
+        let slots = || vault.rings.iter().flat_map(|(_, ring)| ring.slots.0.iter());
+        let left: BTreeSet<String> = slots()
+            .filter(|slot| matches!(slot.phase, Phase::Draining { .. }))
+            .filter_map(|slot| slot.phase.key().map(|key| SignerReport::name_of(&key.fingerprint)))
+            .collect();
+        self.wait_no_more(who);
+        let (Some(version), false) = (version, left.is_empty()) else {
+            self.asks.remove(who);
+            return Acknowledged {
+                in_use: vault.rings.map(|_, _| PerSlot::default()),
+                ..Acknowledged::default()
+            };
+        };
+        let uses: Vec<KeyFingerprint> = slots()
+            .filter(|slot| matches!(slot.phase, Phase::Active { .. }))
+            .filter_map(|slot| slot.phase.key().map(|key| key.fingerprint.clone()))
+            .collect();
+        let ask = match self.asks.remove(who).filter(|ask| ask.told == uses && ask.secret == secret) {
+            Some(known) => Ask { lag, left, ..known },
+            None => Ask {
+                namespace: namespace.to_owned(),
+                secret: secret.to_owned(),
+                domain: vault.domain.clone(),
+                told: uses,
+                version,
+                since: now,
+                lag,
+                left,
+            },
+        };
+        let acknowledged = self.answer(&ask, vault, now);
+        if !acknowledged.behind.is_empty()
+            && self.floor(namespace, now).is_some_and(|floor| floor < ask.version)
+            && let Some(place) = self.places.get_mut(namespace)
+        {
+            place.waiting.insert((ask.version, who.clone()));
+        }
+        self.asks.insert(who.clone(), ask);
+        acknowledged
+    }
+
+    fn answer(&self, ask: &Ask, vault: &Vault, now: Timestamp) -> Acknowledged {
+        let signers = || self.places.get(&ask.namespace).into_iter().flat_map(|place| place.signers.iter());
+        let overdue = later(ask.since, ask.lag);
+        let mut held_any = false;
+        let in_use = vault.rings.map(|_, ring| {
+            PerSlot::from_fn(|slot| {
+                let Phase::Draining { key, held, until, .. } = &ring.slots[slot].phase else { return false };
+                let left = SignerReport::name_of(&key.fingerprint);
+                let used = signers().any(|(_, s)| self.lives(s, now) && s.is_behind(ask, &left));
+                held_any |= *held;
+                // Within the lag nothing has to be held: the drain counts from its end.
+                used && (*held || overdue <= now || *until <= now)
+            })
+        });
+        let mut answer = Acknowledged { in_use, ..Acknowledged::default() };
+        let mut wakes = Vec::new();
+        for (name, signer) in signers().filter(|(_, s)| ask.left.iter().any(|left| s.is_behind(ask, left))) {
+            if self.lives(signer, now) {
+                answer.behind.push(name.clone());
+                // While no Lease can be heard, none runs out.
+                wakes.extend(Some(signer.until).filter(|until| *until > now));
+            } else {
+                answer.lost.push(name.clone());
+            }
+        }
+        if !answer.behind.is_empty() {
+            wakes.push(if overdue > now && !held_any { overdue } else { later(now, REFRESH) });
+        }
+        answer.wake = wakes.into_iter().min();
+        answer
+    }
+
+    fn wait_no_more(&mut self, who: &Who) {
+        if let Some(ask) = self.asks.get(who)
+            && let Some(place) = self.places.get_mut(&ask.namespace)
+        {
+            place.waiting.remove(&(ask.version, who.clone()));
+        }
+    }
+
+    /// Drops what is kept for a DkimDomain.
+    pub fn forget(&mut self, who: &Who) {
+        self.wait_no_more(who);
+        self.asks.remove(who);
+    }
+
+    /// Counts the signers.
+    #[must_use]
+    pub fn census(&self, now: Timestamp) -> Census {
+        let mut overdue: HashMap<&str, Vec<&Ask>> = HashMap::new();
+        for ask in self.asks.values().filter(|ask| later(ask.since, ask.lag) <= now) {
+            overdue.entry(&ask.namespace).or_default().push(ask);
+        }
+        let mut census = Census::default();
+        for (namespace, place) in &self.places {
+            let asks = overdue.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
+            for signer in place.signers.values() {
+                let behind = |ask: &&&Ask| ask.left.iter().any(|left| signer.is_behind(ask, left));
+                let since = asks.iter().filter(behind).map(|ask| ask.since).min();
+                match since {
+                    _ if !self.lives(signer, now) => census.lost += 1,
+                    Some(since) => {
+                        census.behind += 1;
+                        census.longest = census.longest.max(now.duration_since(since));
+                    }
+                    None => census.current += 1,
+                }
+            }
+        }
+        census
+    }
+
+    /// The Leases that ran out so long ago that nobody wants to hear of them, by namespace and name.
+    #[must_use]
+    pub fn forgotten(&self, now: Timestamp) -> Vec<(String, String)> {
+        let old = |signer: &Signer| later(signer.until, REMEMBERED) <= now && self.hears(now);
+        let of = |(namespace, place): (&String, &Place)| {
+            let names = place.signers.iter().filter(|(_, signer)| old(signer)).map(|(name, _)| name.clone());
+            names.map(|name| (namespace.clone(), name)).collect::<Vec<_>>()
+        };
+        self.places.iter().flat_map(of).collect()
+    }
+}

@@ -1,0 +1,300 @@
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::guid::{Guid, GuidStyle};
+use crate::model::home::Home;
+use crate::model::key::{Algorithm, KeyKind, PublicKey};
+use crate::model::keyring::KeyInfo;
+use crate::model::name::DnsName;
+use crate::model::selector::{Selector, SlotId};
+
+const LAG: i64 = 300;
+const DRAIN: i64 = 4 * 86_400;
+const LEASE: i64 = 180;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn who(name: &str) -> Who {
+    ("tenant".into(), name.into())
+}
+
+fn info(serial: u64) -> KeyInfo {
+    let public = PublicKey { algorithm: Algorithm::Ed25519, p: format!("{serial:044}") };
+    KeyInfo {
+        serial,
+        kind: KeyKind::Ed25519,
+        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
+        public,
+        created: at(-1_000_000),
+        imported: false,
+    }
+}
+
+/// Key 1 drains until `until`, key 2 signs.
+fn switched(until: i64, held: bool) -> Vault {
+    let domain = DomainName::parse("contoso.com").unwrap();
+    let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
+    let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
+    let home = Home {
+        provider: "default".into(),
+        guid: Guid::derive(&domain, &GuidStyle::Readable, pair),
+        initial_domain: DnsName::new("contoso.onmail.example").unwrap(),
+        zone: serde_json::from_value(
+            serde_json::json!({ "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 }),
+        )
+        .unwrap(),
+        ttl: 60,
+    };
+    let mut vault = Vault::new(domain, home, selectors, at(-1_000_000));
+    let [one, two] = &mut vault.rings.primary.slots.0;
+    one.phase = Phase::Draining { key: info(1), since: at(-500_000), until: at(until), held };
+    two.phase = Phase::Active { key: info(2), seen: at(-400_000), since: at(0) };
+    vault
+}
+
+fn told(vault: &Vault, version: u64) -> Told<'_> {
+    Told {
+        namespace: "mail",
+        secret: "dkim-contoso.com",
+        version: Some(version),
+        vault,
+        lag: SignedDuration::from_secs(LAG),
+    }
+}
+
+fn heard(version: u64, says: SignerReport, renewed: i64) -> Heard {
+    Heard {
+        version: version.to_string(),
+        says,
+        renewed: at(renewed),
+        lasts: SignedDuration::from_secs(LEASE),
+        listed: false,
+    }
+}
+
+fn up_to(version: u64) -> SignerReport {
+    SignerReport { version: Some(version), ..SignerReport::default() }
+}
+
+/// A signer renews every minute.
+fn renew(roster: &mut Roster, says: &SignerReport, now: i64) -> Vec<Who> {
+    let version = u64::try_from(now + 1_000).unwrap();
+    roster.hear("mail", "milter-1", heard(version, says.clone(), now), at(now))
+}
+
+fn held(acknowledged: &Acknowledged) -> bool {
+    acknowledged.in_use.primary[SlotId::One]
+}
+
+#[test]
+fn nobody_who_reports_holds_nothing() {
+    let mut roster = Roster::default();
+    let vault = switched(LAG + DRAIN, false);
+    let acknowledged = roster.look(&who("a"), told(&vault, 50), at(0));
+    assert_eq!(acknowledged, Acknowledged::default());
+    assert_eq!(roster.look(&who("a"), told(&vault, 50), at(LAG + DRAIN)), Acknowledged::default());
+}
+
+#[test]
+fn a_signer_that_moves_within_the_lag_is_no_news() {
+    let mut roster = Roster::default();
+    let vault = switched(LAG + DRAIN, false);
+    renew(&mut roster, &up_to(49), -10);
+    let before = roster.look(&who("a"), told(&vault, 50), at(0));
+    assert!(!held(&before) && before.behind == ["milter-1"]);
+    assert_eq!(before.wake, Some(at(-10 + LEASE)), "by then it is lost, unless it renews");
+    assert_eq!(renew(&mut roster, &up_to(49), 50), Vec::<Who>::new());
+    assert_eq!(renew(&mut roster, &up_to(50), 60), [who("a")]);
+    // The Secret has been written since; that asks nothing of signers.
+    assert_eq!(roster.look(&who("a"), told(&vault, 70), at(61)), Acknowledged::default());
+    renew(&mut roster, &up_to(50), 400);
+    assert_eq!(roster.look(&who("a"), told(&vault, 70), at(LAG + 200)), Acknowledged::default());
+    assert_eq!(roster.census(at(LAG + 200)), Census { current: 1, ..Census::default() });
+}
+
+#[test]
+fn a_signer_that_lives_on_and_does_not_move_holds_until_it_does() {
+    let mut roster = Roster::default();
+    let vault = switched(LAG + DRAIN, false);
+    for now in (0..LAG).step_by(60) {
+        renew(&mut roster, &up_to(49), now);
+        assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(now))));
+        assert_eq!(roster.census(at(now)).behind, 0);
+    }
+    renew(&mut roster, &up_to(49), LAG);
+    let now = roster.look(&who("a"), told(&vault, 50), at(LAG));
+    assert!(held(&now));
+    assert_eq!(now.wake, Some(at(LAG + 60)));
+    let census = roster.census(at(LAG));
+    assert_eq!((census.behind, census.longest), (1, SignedDuration::from_secs(LAG)));
+    // Another controller, which knows nothing yet, goes on holding.
+    let mut other = Roster::default();
+    renew(&mut other, &up_to(49), LAG + 60);
+    let vault = switched(LAG + DRAIN, true);
+    assert!(held(&other.look(&who("a"), told(&vault, 55), at(LAG + 60))));
+    assert_eq!(renew(&mut other, &up_to(55), LAG + 90), [who("a")]);
+    assert!(!held(&other.look(&who("a"), told(&vault, 55), at(LAG + 90))));
+}
+
+#[test]
+fn one_that_is_silent_is_lost_and_not_waited_for() {
+    let mut roster = Roster::default();
+    renew(&mut roster, &up_to(49), 0);
+    let vault = switched(LAG + DRAIN, true);
+    let now = roster.look(&who("a"), told(&vault, 50), at(LEASE - 1));
+    assert_eq!((held(&now), now.wake), (true, Some(at(LEASE))));
+    let now = roster.look(&who("a"), told(&vault, 50), at(LEASE));
+    assert_eq!((held(&now), now.lost.as_slice()), (false, &["milter-1".to_owned()][..]));
+    assert_eq!(roster.census(at(LEASE)).lost, 1);
+    assert_eq!(roster.forgotten(at(LEASE)), []);
+    assert_eq!(roster.forgotten(later(at(LEASE), REMEMBERED)).len(), 1);
+    // Whoever cannot hear must not think that nobody speaks.
+    roster.hearing("mail", false, at(LEASE));
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(LEASE))));
+    assert_eq!(roster.forgotten(at(LEASE)), []);
+    roster.hearing("mail", true, at(LEASE));
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(LEASE))));
+}
+
+#[test]
+fn a_lease_that_is_listed_again_has_not_been_renewed() {
+    let mut roster = Roster::default();
+    renew(&mut roster, &up_to(49), 0);
+    let again = Heard { listed: true, ..heard(1_000, up_to(49), 0) };
+    roster.hear("mail", "milter-1", again, at(100));
+    assert_eq!(roster.census(at(LEASE)).lost, 1);
+    let future = Heard { listed: true, ..heard(1, up_to(49), 50_000) };
+    roster.hear("mail", "fast-clock", future, at(100));
+    assert_eq!(roster.census(at(100 + LEASE)).lost, 2, "its clock is not believed");
+    roster.keep("mail", &BTreeSet::from(["fast-clock".to_owned()]), at(100));
+    assert_eq!(roster.census(at(100)).current, 1);
+}
+
+#[test]
+fn at_the_end_of_the_drain_no_doubt_is_left() {
+    let mut roster = Roster::default();
+    // A controller that was away for the whole drain.
+    renew(&mut roster, &up_to(49), LAG + DRAIN);
+    let vault = switched(LAG + DRAIN, false);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(LAG + DRAIN))));
+}
+
+#[test]
+fn exceptions_and_files_are_told_by_name() {
+    let mut roster = Roster::default();
+    let vault = switched(LAG + DRAIN, true);
+    let except = SignerReport { except: vec!["dkim-contoso.com".into()], ..up_to(90) };
+    renew(&mut roster, &except, 0);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(0))));
+    let elsewhere = SignerReport { except: vec!["dkim-other.com".into()], ..up_to(90) };
+    renew(&mut roster, &elsewhere, 1);
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(1))));
+    let files = |serial: u64| SignerReport {
+        keys: [("contoso.com".into(), vec![SignerReport::name_of(&info(serial).fingerprint)])].into(),
+        ..SignerReport::default()
+    };
+    renew(&mut roster, &files(1), 2);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(2))));
+    renew(&mut roster, &files(2), 3);
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(3))));
+    renew(&mut roster, &SignerReport::default(), 4);
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(4))), "it says nothing of this domain");
+}
+
+#[test]
+fn another_namespace_is_none_of_ours() {
+    let mut roster = Roster::default();
+    roster.hear("elsewhere", "milter-1", heard(1, up_to(1), 0), at(0));
+    assert!(!held(&roster.look(&who("a"), told(&switched(9, true), 50), at(0))));
+}
+
+/// What may happen.
+#[derive(Debug, Clone)]
+enum Step {
+    Renew { signer: u8, behind: u64 },
+    Leave { signer: u8 },
+    Pass { seconds: i64 },
+    Write { domain: u8 },
+    Switch { domain: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..4u8, 0..4u64).prop_map(|(signer, behind)| Step::Renew { signer, behind }),
+        1 => (0..4u8).prop_map(|signer| Step::Leave { signer }),
+        3 => (1..200i64).prop_map(|seconds| Step::Pass { seconds }),
+        1 => (0..3u8).prop_map(|domain| Step::Write { domain }),
+        2 => (0..3u8).prop_map(|domain| Step::Switch { domain }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whoever asks each signer about each domain at each moment comes to the same; and a domain that is freed by a
+    /// renewal is named by it.
+    #[test]
+    fn the_roster_is_as_good_as_asking_everybody(steps in prop::collection::vec(step(), 1..60)) {
+        let mut roster = Roster::default();
+        let (mut now, mut version) = (0i64, 100u64);
+        let mut signers: BTreeMap<u8, (u64, i64)> = BTreeMap::new();
+        // Each domain: its Secret's version, the version and time of its switch.
+        let mut domains: BTreeMap<u8, (u64, u64, i64)> = BTreeMap::new();
+        let vault = switched(i64::from(u32::MAX), false);
+        let name = |domain: u8| who(&domain.to_string());
+        for step in steps {
+            let mut woken = Vec::new();
+            let before: BTreeMap<u8, bool> = domains
+                .iter()
+                .map(|(domain, (secret, ..))| {
+                    (*domain, held(&roster.look(&name(*domain), told(&vault, *secret), at(now))))
+                })
+                .collect();
+            let mut by_lease = false;
+            match step {
+                Step::Renew { signer, behind } => {
+                    let says = version.saturating_sub(behind).max(signers.get(&signer).map_or(0, |s| s.0));
+                    signers.insert(signer, (says, now));
+                    version += 1;
+                    by_lease = true;
+                    let heard = heard(version, up_to(says), now);
+                    woken = roster.hear("mail", &format!("s{signer}"), heard, at(now));
+                }
+                Step::Leave { signer } => {
+                    signers.remove(&signer);
+                    by_lease = true;
+                    woken = roster.gone("mail", &format!("s{signer}"), at(now));
+                }
+                Step::Pass { seconds } => now += seconds,
+                Step::Write { domain } => {
+                    version += 1;
+                    if let Some(known) = domains.get_mut(&domain) {
+                        known.0 = version;
+                    }
+                }
+                Step::Switch { domain } => {
+                    version += 1;
+                    roster.forget(&name(domain));
+                    domains.insert(domain, (version, version, now));
+                }
+            }
+            for (domain, (secret, switched, since)) in &domains {
+                let lives = |renewed: i64| renewed + LEASE > now;
+                let behind = signers.values().any(|(says, renewed)| lives(*renewed) && says < switched);
+                let expected = behind && now >= since + LAG;
+                let found = roster.look(&name(*domain), told(&vault, *secret), at(now));
+                prop_assert_eq!(held(&found), expected);
+                prop_assert_eq!(!found.behind.is_empty(), behind);
+                // Looking at the moment that was named, or when woken, misses nothing.
+                prop_assert!(found.wake.is_none_or(|wake| wake > at(now)));
+                if by_lease && before.get(domain) == Some(&true) && !expected {
+                    let timer = signers.is_empty() || signers.values().all(|(says, _)| says >= switched);
+                    prop_assert!(woken.contains(&name(*domain)) || !timer);
+                }
+            }
+        }
+    }
+}
