@@ -30,7 +30,7 @@ model: ## Check rotation with any two faults together: long; MODEL_KINDS chooses
 
 .PHONY: bench
 bench: servers ## Measure speed and memory; one line for each figure
-	cargo bench --bench operator --bench dns --bench looking --bench milter
+	cargo bench --bench operator --bench dns --bench looking --bench milter --bench acknowledgement
 
 .PHONY: fuzz
 fuzz: ## Fuzz what reads the packets of strangers, FUZZ_SECONDS (600) for each target

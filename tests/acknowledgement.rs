@@ -135,7 +135,7 @@ impl Stage<'_> {
         eventually(PATIENCE, line, || async {
             let text = self.world.operator.controller().metrics().await.map_err(|e| e.to_string())?;
             let lines: Vec<&str> = text.lines().filter(|l| l.starts_with("dkim_operator_signer")).collect();
-            if lines.iter().any(|l| *l == line) { Ok(()) } else { Err(lines.join("\n")) }
+            if lines.contains(&line) { Ok(()) } else { Err(lines.join("\n")) }
         })
         .await
         .unwrap();

@@ -13,12 +13,13 @@ use dkim_operator::api::Canonicalization::Relaxed;
 use dkim_operator::api::signing_config::{
     FORMAT_VERSION, SIGNED_HEADERS, SIGNING_FILE, SignatureConfig, SigningConfig,
 };
-use dkim_operator::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
+use dkim_operator::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY, SignerReport};
 use dkim_operator::model::key::{KeyKind, PrivateKey};
 use dkim_operator::model::name::DomainName;
 use dkim_testbed::{Address, ControlPlane, Process, Scratch, Spec, eventually};
 use getrandom::SysRng;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
 use serde_json::json;
@@ -79,7 +80,10 @@ async fn rights(plane: &ControlPlane, namespace: &str) -> String {
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": { "name": "milter", "namespace": namespace },
-        "rules": [{ "apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"] }],
+        "rules": [
+            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["list", "watch"] },
+            { "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "patch"] },
+        ],
     });
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -95,6 +99,10 @@ async fn rights(plane: &ControlPlane, namespace: &str) -> String {
 
 impl Milter {
     async fn start(plane: &ControlPlane, namespace: &str) -> Self {
+        Self::with(plane, namespace, &["--key-namespace", namespace]).await
+    }
+
+    async fn with(plane: &ControlPlane, namespace: &str, args: &[&str]) -> Self {
         let token = rights(plane, namespace).await;
         let scratch = Scratch::new("milter-api").unwrap();
         let kubeconfig = scratch.join("kubeconfig");
@@ -103,7 +111,8 @@ impl Milter {
         let health = holding.port(8080);
         let socket = scratch.join("m.sock");
         let mut process = Spec::new("milter", env!("CARGO_BIN_EXE_dkim-operator"), scratch.join("log"))
-            .args(["milter", "--drain", "1", "--key-namespace", namespace])
+            .args(["milter", "--drain", "1"])
+            .args(args)
             .arg(format!("--listen=unix:{}", socket.display()))
             .args(["--health-addr", &health.to_string()])
             .env("KUBECONFIG", &kubeconfig)
@@ -203,6 +212,49 @@ async fn keys_come_go_and_change_through_the_api() {
     api.delete("dkim-fabrikam.com", &DeleteParams::default()).await.unwrap();
     milter.comes_to_say("fabrikam.com", "").await;
     assert!(!milter.process.log_text().contains("PRIVATE"));
+}
+
+/// A milter that reads files says in a Lease which keys it uses, by name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_from_files_are_told_by_name() {
+    let plane = ControlPlane::shared().await.unwrap();
+    let namespace = plane.namespace().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let write = |domain: &str| {
+        let secret = secret(&namespace, domain, Some("selector1"));
+        let place = dir.path().join(domain);
+        std::fs::create_dir_all(&place).unwrap();
+        let data = secret.data.unwrap();
+        for (name, bytes) in &data {
+            std::fs::write(place.join(name), &bytes.0).unwrap();
+        }
+        let config: SigningConfig = serde_json::from_slice(&data[SIGNING_FILE].0).unwrap();
+        SignerReport::name_of(&config.signatures[0].fingerprint)
+    };
+    let mut keys: BTreeMap<_, _> =
+        ["contoso.com", "fabrikam.com"].map(|domain| (domain.to_owned(), vec![write(domain)])).into();
+    let key_dir = dir.path().to_str().unwrap();
+    let args = ["--key-dir", key_dir, "--acknowledge-namespace", &namespace, "--instance", "mx"];
+    let mut milter = Milter::with(&plane, &namespace, &args).await;
+    let leases: Api<Lease> = Api::namespaced(plane.admin().unwrap(), &namespace);
+    let says = async |keys: &BTreeMap<String, Vec<String>>| {
+        eventually(PATIENCE, "it says which keys it uses", || async {
+            let lease = leases.get("dkim-milter-mx").await.map_err(|e| e.to_string())?;
+            let said = SignerReport::of(&lease).unwrap();
+            if said.keys == *keys && said.version.is_none() { Ok(()) } else { Err(format!("{said:?}")) }
+        })
+        .await
+        .unwrap();
+    };
+    says(&keys).await;
+    // A key is left: that is said long before the Lease would be renewed.
+    let began = std::time::Instant::now();
+    keys.insert("contoso.com".into(), vec![write("contoso.com")]);
+    says(&keys).await;
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    milter.process.stop().await.unwrap();
+    let lease = leases.get("dkim-milter-mx").await.unwrap();
+    assert_eq!(lease.spec.unwrap().holder_identity, None, "it has said good-bye");
 }
 
 /// The API server goes, comes back without its past, and the milter signs all the time and hears of what changed.

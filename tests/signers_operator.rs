@@ -15,11 +15,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{World, world};
+use dkim_operator::api::{LABEL_SIGNER, SignerReport};
 use dkim_testbed::mail::{Exim, EximDkim, Postfix, Sink};
 use dkim_testbed::{Address, Process, Scratch, Spec};
 use flow::{Arrivals, Flow};
 use judges::{Judge, Judges, http};
+use k8s_openapi::api::coordination::v1::Lease;
 use keys::{PATIENCE, ids};
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use serde_json::json;
 
 const ROTATIONS: i64 = 3;
@@ -182,6 +186,17 @@ async fn mail_verifies_through_rotations_of_the_operator() {
         );
     }
     assert_eq!(seen.len(), 2, "both selectors have signed: {seen:?}");
+    let reasons = ["get", "events.events.k8s.io", "-n", &namespace, "-o", "jsonpath={.items[*].reason}"];
+    let reasons = world.plane.kubectl(reasons).await.unwrap().stdout;
+    assert!(reasons.contains("KeyActivated") && !reasons.contains("SignerBehind"), "{reasons}");
+    let leases: Api<Lease> = Api::namespaced(world.client(), &namespace);
+    let all = leases.list(&ListParams::default().labels(LABEL_SIGNER)).await.unwrap().items;
+    let kinds: Vec<_> = all.iter().map(|lease| lease.labels()[LABEL_SIGNER].as_str()).collect();
+    assert_eq!(kinds, ["sync-exim", "sync-opendkim"], "both have said which keys they use");
+    for lease in &all {
+        let says = SignerReport::of(lease).unwrap();
+        assert!(says.version.is_some() && says.except.is_empty(), "{says:?}");
+    }
     for sync in [&for_opendkim, &for_exim] {
         let log = sync.process.log_text();
         assert!(!log.contains("PRIVATE") && !log.contains("ERROR"), "{log}");
