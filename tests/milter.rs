@@ -111,7 +111,7 @@ async fn keys_are_switched_while_mail_flows() {
     let socket = format!("unix:{}", milter.unix.display());
     let postfix = Postfix::start(&socket, sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
-    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth]);
     let flow =
         Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect(), flow::KINDS);
     for rotation in 0..=ROTATIONS {
@@ -216,7 +216,8 @@ async fn bounces_are_signed() {
     );
     let postfix = Postfix::start(&milter.inet(), sink.address(), &extra).await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
-    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let mut arrivals =
+        Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailDkim, Judge::OpenDkim, Judge::MailAuth]);
     let mut session = Submission::open(postfix.address()).await.unwrap();
     let text = PLAIN.replace("contoso.com", "relay.example");
     session.send("joe@relay.example", "x@nobody.example", text.as_bytes()).await.unwrap();
@@ -253,7 +254,7 @@ async fn restarts_lose_nothing() {
     let sink = Sink::start().await.unwrap();
     let postfix = Postfix::start(&milter.inet(), sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
-    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::MailAuth]);
+    let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth]);
     let flow =
         Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect(), flow::KINDS);
     for _ in 0..3 {
