@@ -172,7 +172,7 @@ async fn keys_come_go_and_change_through_the_api() {
     let mut foreign = secret(&namespace, "foreign.com", Some("selector1"));
     foreign.metadata.labels = None;
     create(foreign).await;
-    let milter = Milter::start(&plane, &namespace).await;
+    let milter = Milter::with(&plane, &namespace, &["--key-namespace", &namespace, "--signer-lag=10"]).await;
     assert_eq!(milter.says("contoso.com").await, "selector1");
     assert_eq!(milter.says("foreign.com").await, "", "a Secret without our labels is none of ours");
     assert_eq!(milter.says("fabrikam.com").await, "");
@@ -207,6 +207,9 @@ async fn keys_come_go_and_change_through_the_api() {
     .await
     .unwrap();
     assert_eq!(milter.says("contoso.com").await, "selector2");
+    assert_eq!(milter.says("fabrikam.com").await, "selector2");
+    // But for no longer than the signer lag, although nothing else happens.
+    milter.comes_to_say("contoso.com", "451").await;
     assert_eq!(milter.says("fabrikam.com").await, "selector2");
 
     api.delete("dkim-fabrikam.com", &DeleteParams::default()).await.unwrap();

@@ -135,6 +135,18 @@ impl Keys {
 
     /// Exchanges the table. Where some keys cannot be read, the earlier ones stay for a while.
     pub fn exchange(&self, store: KeyStore) {
+        self.take(store);
+        self.confirm();
+        self.ready.send_replace(true);
+    }
+
+    /// Lets go of the earlier keys of what cannot be read, where they have been kept for long enough. The source was not
+    /// asked for that.
+    fn review(&self) {
+        self.take(self.last().with([]));
+    }
+
+    fn take(&self, store: KeyStore) {
         let older = self.last();
         let store = self.keep(store, &older);
         tell(&store, &older);
@@ -143,8 +155,6 @@ impl Keys {
         }
         self.counters.loaded(store.len(), store.problems().len());
         self.store.store(Some(Arc::new(store)));
-        self.confirm();
-        self.ready.send_replace(true);
     }
 
     fn keep(&self, store: KeyStore, older: &KeyStore) -> KeyStore {

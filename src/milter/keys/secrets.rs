@@ -8,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroize;
 
 use super::Keys;
@@ -27,6 +27,8 @@ const PAGE: u32 = 200;
 pub const WATCH_SECONDS: u32 = 120;
 /// First and longest pause after an error.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// How often keys are looked at that are kept although newer ones cannot be read.
+const REVIEW: Duration = Duration::from_secs(5);
 /// Most changes that are taken up together.
 const GROUP: usize = 500;
 
@@ -99,7 +101,7 @@ async fn watch(api: &Api<Secret>, version: &str, keys: &Keys) -> kube::Result<Op
     let events = api.watch(&params, &version).await?;
     futures::pin_mut!(events);
     keys.confirm();
-    while let Some(first) = events.next().await {
+    while let Some(first) = first(&mut events, keys).await {
         let mut changes = Places::new();
         let mut next = Some(first);
         while let Some(event) = next {
@@ -127,6 +129,17 @@ async fn watch(api: &Api<Secret>, version: &str, keys: &Keys) -> kube::Result<Op
         keys.reached(&version);
     }
     Ok(Some(version))
+}
+
+/// The next event. What cannot be read is looked at meanwhile: its earlier keys are not kept for ever.
+async fn first<T>(events: &mut (impl Stream<Item = T> + Unpin), keys: &Keys) -> Option<T> {
+    while keys.has_unreadable() {
+        match timeout(REVIEW, events.next()).await {
+            Ok(event) => return event,
+            Err(_) => keys.review(),
+        }
+    }
+    events.next().await
 }
 
 fn place(secret: &Secret) -> Arc<Path> {
