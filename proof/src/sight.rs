@@ -65,7 +65,8 @@ pub fn observation(
         let elsewhere = || DnsName::new("elsewhere.example").expect("a name");
         let (alias, negative_ttl) = match aliases[index] {
             AliasAnswer::Right { negative_ttl } => {
-                (Outcome::Cname { target: target(), ttl: 3600 }, Some(negative_ttl))
+                // Nothing else was there before the first look.
+                (Outcome::Cname { target: target(), ttl: negative_ttl }, Some(negative_ttl))
             }
             AliasAnswer::Missing { negative_ttl } => (Outcome::NxDomain { negative_ttl }, Some(negative_ttl)),
             AliasAnswer::Wrong { ttl, negative_ttl } => {

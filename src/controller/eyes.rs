@@ -66,12 +66,15 @@ impl Seen {
 
     /// What was found prove of a lane.
     #[must_use]
-    pub fn sights(&self, lane: LaneId, order: &Order, ring: &Keyring) -> Sights {
-        let evidence = |next| {
+    pub fn sights(&self, lane: LaneId, order: &Order, vault: &Vault) -> Sights {
+        let evidence = |next, ring: Option<&Keyring>| {
             let (question, observation) = self.0.get(&(lane, next))?;
-            Some(Evidence::of(observation.as_deref()?, question, ring, order.delegation))
+            Some(Evidence::of(observation.as_deref()?, question, ring?, order.delegation))
         };
-        Sights { home: evidence(false), next: evidence(true) }
+        Sights {
+            home: evidence(false, vault.rings.get(lane)),
+            next: evidence(true, vault.next_ring(lane).as_ref()),
+        }
     }
 
     /// The question that the tenant is shown, and the answers to it.

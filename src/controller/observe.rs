@@ -166,8 +166,8 @@ pub async fn elsewhere(
 /// What was observed of each lane.
 #[must_use]
 pub fn lanes(order: &Order, stored: &Stored, seen: &Seen, signers: &Acknowledged) -> PerLane<LaneObserved> {
-    stored.vault.rings.map(|lane, ring| LaneObserved {
-        sights: seen.sights(lane, order, ring),
+    stored.vault.rings.map(|lane, _| LaneObserved {
+        sights: seen.sights(lane, order, &stored.vault),
         custody: stored.custody(lane),
         in_use: signers.in_use.get(lane).copied().unwrap_or_default(),
     })

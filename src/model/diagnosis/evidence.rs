@@ -177,6 +177,14 @@ pub(super) fn memory(outcome: &Outcome) -> u32 {
     }
 }
 
+/// For how long what is at the alias now is remembered, as the zone's own servers say, or where none of these was heard,
+/// the resolvers.
+#[must_use]
+pub fn present_ttl(sighting: &SlotSighting) -> u32 {
+    let there = heard(&sighting.alias).into_iter().chain(heard(&sighting.alias_txt));
+    there.map(|answer| memory(&answer.outcome)).max().unwrap_or(0)
+}
+
 /// What the answers for one slot prove of its CNAME.
 #[must_use]
 pub fn link_evidence(question: &SlotQuestion, sighting: &SlotSighting) -> LinkEvidence {

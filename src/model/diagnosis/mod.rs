@@ -9,7 +9,7 @@ mod words;
 
 use std::fmt;
 
-pub use evidence::{KeyEvidence, LinkEvidence, copy_evidence, key_evidence, link_evidence};
+pub use evidence::{KeyEvidence, LinkEvidence, copy_evidence, key_evidence, link_evidence, present_ttl};
 pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;
 

@@ -123,6 +123,18 @@ pub enum Move {
 }
 
 impl Vault {
+    /// A lane's keys as they are reached at the next names, where a move is under way.
+    #[must_use]
+    pub fn next_ring(&self, lane: LaneId) -> Option<Keyring> {
+        let moving = self.moving.as_ref()?;
+        let mut ring = self.rings.get(lane)?.clone();
+        for slot in SlotId::ALL {
+            let known = moving.lanes.get(lane).map(|names| names[slot].link);
+            ring.slots[slot].link = known.unwrap_or(Link::unseen(moving.since));
+        }
+        Some(ring)
+    }
+
     pub(in crate::model) fn apply_move(&mut self, change: &Move, now: Timestamp) {
         match change {
             Move::Refresh { home } => self.refresh(home),
