@@ -34,6 +34,7 @@ async fn refused_by_the_api_server() -> Outcome {
         ("a rotation without pause", domain(json!({ "rotation": { "interval": "0s" } }))),
         ("a duration beyond all bounds", domain(json!({ "rotation": { "interval": "9999999h" } }))),
         ("an expiry of minutes", domain(json!({ "signature": { "expiration": "10m" } }))),
+        ("an identity without a domain", domain(json!({ "signature": { "identity": "joe" } }))),
         ("a misspelt field", domain(json!({ "selector": "s1" }))),
         ("a word for a number", domain(json!({ "key": { "size": "big" } }))),
         ("a GUID with a dot", domain(json!({ "guid": "contoso.com" }))),
@@ -125,6 +126,7 @@ async fn reported_in_status() -> Outcome {
             json!({ "domain": "brought.example",
                     "importKeys": [{ "selector": "old", "secretKeyRef": { "name": "old-keys" } }] }),
         ),
+        ("strange", json!({ "domain": "strange.example", "signature": { "identity": "@other.example" } })),
         ("hasty", json!({ "domain": "hasty.example", "rotation": { "drain": "10ms" } })),
     ];
     let mut said = String::new();

@@ -35,6 +35,7 @@ fn secret(namespace: &str, domain: &str, selector: Option<&str>) -> Secret {
     let signature = |s: &str| SignatureConfig {
         d: domain.to_owned(),
         s: s.to_owned(),
+        identity: None,
         algorithm: public.algorithm,
         key_file: "selector1.pem".to_owned(),
         fingerprint: public.fingerprint().unwrap(),

@@ -105,6 +105,7 @@ impl Bench {
             SignatureConfig {
                 d: domain.to_owned(),
                 s,
+                identity: oversign.then(|| format!("news@lists.{domain}")),
                 algorithm: kind.algorithm(),
                 key_file,
                 fingerprint: public.fingerprint().unwrap(),

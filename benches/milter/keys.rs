@@ -27,6 +27,7 @@ pub fn mount(path: &Path, version: usize, domain: &str, key: &PrivateKey) {
             d: domain.to_owned(),
             key_file: format!("{selector}.pem"),
             s: selector,
+            identity: None,
             algorithm: public.algorithm,
             fingerprint: public.fingerprint().expect("a key"),
             serial: 1,

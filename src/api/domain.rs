@@ -342,6 +342,12 @@ pub struct SignatureRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!self.matches('^([0-9]+(h|m|s|ms))+$') || duration(self) >= duration('1h')").message("signature.expiration must be 1h or more: mail is under way for days"))]
     pub expiration: Option<HumanDuration>,
+    /// On whose behalf mail is signed, i=: an address without display name at the domain or below it, or such a domain with
+    /// an @ before it. Written while mail is signed as the domain itself; left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 320))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z0-9._+-]*@[^@]+$')").message("signature.identity must be an address or @ and a domain, such as news@contoso.com or @contoso.com"))]
+    pub identity: Option<String>,
     /// Name each signed header once more than it occurs, so that nobody can add another one on the way.
     #[serde(default)]
     pub oversign: bool,
@@ -360,6 +366,7 @@ impl Default for SignatureRequest {
             body_canonicalization: Canonicalization::Relaxed,
             timestamp: true,
             expiration: None,
+            identity: None,
             oversign: false,
             extra_headers: Vec::new(),
         }

@@ -35,6 +35,9 @@ pub struct SignatureConfig {
     pub d: String,
     /// The `s=` tag.
     pub s: String,
+    /// The `i=` tag, where one is to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// The key's algorithm.
     pub algorithm: Algorithm,
     /// The file beside this one that holds the private key as PKCS#8 PEM.
@@ -96,6 +99,8 @@ fn signature_of(vault: &Vault, ring: &Keyring, options: &SignatureRequest) -> Op
     Some(SignatureConfig {
         d,
         s,
+        // It must be at or below d= (RFC 6376 §3.5).
+        identity: options.identity.clone().filter(|_| ring.mode == Mode::Domain),
         algorithm: key.public.algorithm,
         key_file: format!("{selector}.pem"),
         fingerprint: key.fingerprint.clone(),

@@ -287,6 +287,15 @@ pub fn accept(
         second: second.map(|(selectors, policy)| place(selectors, policy)).transpose()?,
     };
     imports(spec, &lanes)?;
+    let signature = SignatureRequest {
+        identity: match &spec.signature.identity {
+            Some(text) => {
+                Some(identity(text, domain.as_str()).map_err(|fault| invalid("signature.identity", &fault))?)
+            }
+            None => None,
+        },
+        ..spec.signature.clone()
+    };
     Ok(Order {
         lanes,
         home,
@@ -294,11 +303,34 @@ pub fn accept(
         secret_namespace: provider.key_namespace.clone().unwrap_or_else(|| tenant.namespace.to_owned()),
         secret_name: format!("dkim-{domain}"),
         provider: provider_name.to_owned(),
-        signature: spec.signature.clone(),
+        signature,
         imports: spec.import_keys.clone(),
         allow_rsa1024: provider.key_policy.allow_rsa1024,
         domain,
     })
+}
+
+/// An `i=` tag in its usual form, for signatures of a domain: an address, or a domain with an @ before it, at or below that
+/// domain (RFC 6376 §3.5). Its local part holds nothing that would have to be quoted.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn identity(text: &str, signing: &str) -> Result<String, String> {
+    let (local, domain) = text.split_once('@').ok_or_else(|| format!("{text} has no @"))?;
+    if let Some(odd) = local.chars().find(|c| !c.is_ascii_alphanumeric() && !"._+-".contains(*c)) {
+        return Err(format!(
+            "{odd:?} cannot stand before the @; letters, digits, dot, dash, plus and underline can"
+        ));
+    }
+    let domain = DomainName::parse(domain).map_err(|fault| fault.to_string())?;
+    let below =
+        domain.as_str().strip_suffix(signing).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if !below {
+        return Err(format!(
+            "{domain} is neither {signing} nor below it, so that receivers would not take the signature"
+        ));
+    }
+    Ok(format!("{local}@{domain}"))
 }
 
 /// The lane of the second signature: rolled along with the primary one, of the other kind.
@@ -480,6 +512,32 @@ fn positive(seconds: i32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_is_at_the_domain_or_below() {
+        for (text, normal) in [
+            ("@contoso.com", "@contoso.com"),
+            ("News+1@Lists.Contoso.COM.", "News+1@lists.contoso.com"),
+            ("@bücher.contoso.com", "@xn--bcher-kva.contoso.com"),
+        ] {
+            assert_eq!(identity(text, "contoso.com").as_deref(), Ok(normal));
+        }
+        for (text, says) in [
+            ("contoso.com", "has no @"),
+            ("joe@", "domain"),
+            ("joe@x@contoso.com", ""),
+            ("joe;d@contoso.com", "';' cannot stand"),
+            ("joe@notcontoso.com", "is neither"),
+            ("joe@com", ""),
+            ("joe@contoso.com.example", "is neither"),
+        ] {
+            let fault = identity(text, "contoso.com").unwrap_err();
+            assert!(fault.contains(says), "{text}: {fault}");
+        }
+        let spec = domain(serde_json::json!({ "signature": { "identity": "@other.example" } }));
+        let fault = accepted(&spec, &provider()).unwrap_err();
+        assert!(fault.message.starts_with("spec.signature.identity: other.example is neither"), "{fault}");
+    }
 
     fn provider() -> DkimProviderSpec {
         serde_json::from_value(serde_json::json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap()

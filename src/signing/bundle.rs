@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::fault::{KeyDirError, KeyDirFault, MAX_FILE};
 use crate::api::signing_config::{FORMAT_VERSION, SIGNING_FILE, SignatureConfig, SigningConfig};
+use crate::model::acceptance;
 use crate::model::key::PrivateKey;
 use crate::model::name::{DnsName, DomainName};
 
@@ -138,6 +139,11 @@ fn check(config: &SignatureConfig) -> Result<(), KeyDirFault> {
         || config.s.ends_with('.')
     {
         return bad("s", &config.s);
+    }
+    if let Some(identity) = &config.identity
+        && !acceptance::identity(identity, &config.d).is_ok_and(|normal| normal == *identity)
+    {
+        return bad("identity", identity);
     }
     let mut name = Path::new(&config.key_file).components();
     let plain = matches!((name.next(), name.next()), (Some(std::path::Component::Normal(_)), None));

@@ -47,7 +47,8 @@ fn verifies<'a>(
         Some(x) => x.parse::<u64>().ok()? > now.saturating_add(24 * 3600),
         None => true,
     };
-    if !ours || !lasts || tags.get("l").is_some() || tags.get("i").is_some() {
+    let same_identity = tags.get("i").as_deref() == config.identity.as_deref();
+    if !ours || !lasts || tags.get("l").is_some() || !same_identity {
         return None;
     }
     let (in_header, in_body) = modes(tags.get("c").as_deref().unwrap_or("simple"))?;

@@ -51,6 +51,9 @@ impl UnsignedField {
         folder.word(&format!("c={}/{};", header.as_str(), body.as_str()));
         folder.word(&format!("s={};", config.s));
         folder.word(&format!("d={};", config.d));
+        if let Some(identity) = &config.identity {
+            folder.word(&format!("i={identity};"));
+        }
         if config.timestamp {
             folder.word(&format!("t={now};"));
         }
@@ -185,6 +188,8 @@ mod tests {
         (config.timestamp, config.expiration_seconds) = (true, Some(3600));
         assert_eq!(names(&config), ["v", "a", "q", "c", "s", "d", "t", "x", "h", "bh", "b"]);
         assert!(field(&config).contains("x=1700003600;"));
+        config.identity = Some("@contoso.com".into());
+        assert!(field(&config).contains(" d=contoso.com; i=@contoso.com;"));
     }
 
     proptest! {

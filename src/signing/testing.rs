@@ -16,6 +16,7 @@ pub fn signature_config(algorithm: Algorithm) -> SignatureConfig {
     SignatureConfig {
         d: "contoso.com".into(),
         s: "selector1".into(),
+        identity: None,
         algorithm,
         key_file: "selector1.pem".into(),
         fingerprint: KeyFingerprint::of(b""),

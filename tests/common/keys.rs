@@ -146,6 +146,7 @@ impl Rolling {
             SignatureConfig {
                 d: self.d.clone(),
                 s: self.selector(self.active, kind),
+                identity: None,
                 algorithm: public.algorithm,
                 key_file: format!("key{kind}.pem"),
                 fingerprint: public.fingerprint().expect("a fingerprint"),

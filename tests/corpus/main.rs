@@ -115,6 +115,7 @@ impl Bench {
                 SignatureConfig {
                     d: domain.to_owned(),
                     s,
+                    identity: None,
                     algorithm: public.algorithm,
                     key_file,
                     fingerprint: public.fingerprint().unwrap(),

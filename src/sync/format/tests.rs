@@ -7,6 +7,7 @@ fn signature(d: &str, s: &str, algorithm: Algorithm, key_file: &str) -> Signatur
     SignatureConfig {
         d: d.to_owned(),
         s: s.to_owned(),
+        identity: None,
         algorithm,
         key_file: key_file.to_owned(),
         fingerprint: KeyFingerprint::of(key_file.as_bytes()),

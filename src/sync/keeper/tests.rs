@@ -46,6 +46,7 @@ fn wanted(step: &[(&str, Vec<Triple>)]) -> Wanted {
         let signature = |(d, s, number): &Triple| SignatureConfig {
             d: (*d).to_owned(),
             s: (*s).to_owned(),
+            identity: None,
             algorithm: Algorithm::Rsa,
             key_file: file(*number),
             fingerprint: KeyFingerprint::of(&number.to_be_bytes()),
