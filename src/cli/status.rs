@@ -323,6 +323,7 @@ mod tests {
         status.keys[2].drains_until = Some(Time("2026-05-09T10:00:00Z".parse().unwrap()));
         let rotation = status.rotation.as_mut().unwrap();
         rotation.phase = "Revoking".into();
+        rotation.signers_behind = vec!["dkim-milter-mail-0".into(), "dkim-sync-opendkim-mx".into()];
         rotation.waiting_for =
             Some("selector1 says until 2026-05-12 08:00:00 UTC that the previous key is revoked".into());
         let text = detail(&object, now());

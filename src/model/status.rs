@@ -266,3 +266,24 @@ pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>, behind: &[String]) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signers_that_are_behind_are_named() {
+        let all = ["a", "b", "c", "d"].map(str::to_owned);
+        let words: Vec<String> = (0..=4).filter_map(|count| all.get(..count)).map(still_using).collect();
+        assert_eq!(
+            words,
+            [
+                "a signer still uses",
+                "the signer a still uses",
+                "the signers a and b still use",
+                "the signers a, b and 1 more still use",
+                "the signers a, b and 2 more still use",
+            ]
+        );
+    }
+}
