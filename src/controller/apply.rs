@@ -20,7 +20,7 @@ use super::observe::Custodian;
 use super::secret::{self, Owner, Stored};
 use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, version_number};
 use crate::model::acceptance::Order;
-use crate::model::key::{KeyKind, PrivateKey};
+use crate::model::key::{KeyKind, PrivateKey, PublicKey};
 use crate::model::keyring::{KeyInfo, Phase};
 use crate::model::lanes::LaneId;
 use crate::model::publication::{self, Publication};
@@ -161,9 +161,13 @@ fn take_in(
     now: Timestamp,
 ) -> Result<(PrivateKey, KeyInfo), Error> {
     let kind = key.kind()?.unwrap_or(wanted);
-    let public = key.public()?;
+    let info = info(key.public()?, serial, kind, now)?;
+    Ok((key, KeyInfo { imported: true, ..info }))
+}
+
+fn info(public: PublicKey, serial: u64, kind: KeyKind, now: Timestamp) -> Result<KeyInfo, Error> {
     let fingerprint = public.fingerprint()?;
-    Ok((key, KeyInfo { serial, kind, public, fingerprint, created: now, imported: true }))
+    Ok(KeyInfo { serial, kind, public, fingerprint, created: now, imported: false })
 }
 
 /// Makes a key on a thread of its own: it takes tens of milliseconds of pure arithmetic.
@@ -181,8 +185,7 @@ async fn make_key(
     })
     .await
     .map_err(|_| Error::Worker)??;
-    let fingerprint = public.fingerprint()?;
-    Ok((key, KeyInfo { serial, kind, public, fingerprint, created: now, imported: false }))
+    Ok((key, info(public, serial, kind, now)?))
 }
 
 async fn write_secret(

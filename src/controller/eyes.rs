@@ -22,7 +22,7 @@ use crate::model::vault::Vault;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Eye {
     /// For whom.
-    pub object: ObjectRef<Guarded>,
+    pub object: Arc<ObjectRef<Guarded>>,
     /// For which pair of keys.
     pub lane: LaneId,
     /// At the names that the keys have, or at those that they are about to have.
@@ -30,10 +30,11 @@ pub struct Eye {
 }
 
 impl Eye {
-    fn all(object: &ObjectRef<Guarded>) -> impl Iterator<Item = Self> + '_ {
+    fn all(object: &ObjectRef<Guarded>) -> impl Iterator<Item = Self> + use<> {
+        let object = Arc::new(object.clone());
         let both = |lane| [false, true].map(move |next| (lane, next));
         let pairs = LaneId::ALL.into_iter().flat_map(both);
-        pairs.map(|(lane, next)| Self { object: object.clone(), lane, next })
+        pairs.map(move |(lane, next)| Self { object: object.clone(), lane, next })
     }
 }
 

@@ -119,7 +119,7 @@ pub async fn run(
     let domains = domains
         .with_config(Config::default().concurrency(options.concurrency.max(1)))
         .reconcile_on(woken)
-        .reconcile_on(looked.map(|eye| eye.object))
+        .reconcile_on(looked.map(|eye| Arc::unwrap_or_clone(eye.object)))
         .graceful_shutdown_on(until(stop.clone()))
         .run(reconcile, on_error, ctx.clone())
         .for_each(|_| futures::future::ready(()));
