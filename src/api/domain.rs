@@ -475,6 +475,9 @@ pub struct KeyStatus {
     /// While it drains or is revoked: until when its name says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drains_until: Option<Time>,
+    /// A signer still uses it though another key signs: it stays until none does, and drains anew from then on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// Rotation, past and future.

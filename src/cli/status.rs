@@ -217,7 +217,8 @@ fn keys_in_words(text: &mut String, keys: &[KeyStatus], now: Timestamp) {
     let mut table =
         Table::new(&["SELECTOR", "PHASE", "KEY", "FINGERPRINT", "MADE", "SEEN IN DNS", "STAYS UNTIL"])
             .indented(2);
-    for KeyStatus { selector, phase, fingerprint, algorithm, size, created, published, drains_until } in keys
+    for KeyStatus { selector, phase, fingerprint, algorithm, size, created, published, drains_until, held } in
+        keys
     {
         let kind = match (algorithm.as_deref(), size) {
             (Some("RSA"), Some(size)) => format!("RSA {size}"),
@@ -228,8 +229,7 @@ fn keys_in_words(text: &mut String, keys: &[KeyStatus], now: Timestamp) {
         let dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let ago = |at: &Option<Time>| dash(at.as_ref().map(|at| relative(at, now)).unwrap_or_default());
         let until = match drains_until {
-            // It has had its time, and is held.
-            Some(at) if phase == "Draining" && at.0 <= now => "no signer uses it".to_owned(),
+            Some(_) if *held => "no signer uses it".to_owned(),
             Some(at) => moment(at, now),
             None => String::new(),
         };
@@ -321,6 +321,7 @@ mod tests {
         status.keys[0].phase = "Revoked".into();
         status.keys[2].phase = "Draining".into();
         status.keys[2].drains_until = Some(Time("2026-05-09T10:00:00Z".parse().unwrap()));
+        status.keys[2].held = true;
         let rotation = status.rotation.as_mut().unwrap();
         rotation.phase = "Revoking".into();
         rotation.signers_behind = vec!["dkim-milter-mail-0".into(), "dkim-sync-opendkim-mx".into()];

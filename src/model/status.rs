@@ -191,6 +191,7 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
             Phase::Draining { until, .. } | Phase::Revoked { until, .. } => Some(words::whole(*until)),
             _ => None,
         },
+        held: matches!(slot.phase, Phase::Draining { held: true, .. }),
     }
 }
 
@@ -270,6 +271,10 @@ pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>, behind: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PublicKey};
+    use crate::model::keyring::KeyInfo;
+    use crate::model::selector::{Selector, SlotId};
+    use jiff::SignedDuration;
 
     #[test]
     fn signers_that_are_behind_are_named() {
@@ -285,5 +290,32 @@ mod tests {
                 "the signers a, b and 2 more still use",
             ]
         );
+    }
+
+    #[test]
+    fn a_drain_that_a_signer_holds_shows() {
+        let now = Timestamp::UNIX_EPOCH;
+        let selectors = ["selector1", "selector2"].map(|s| Selector::parse(s).unwrap());
+        let mut ring = Keyring::new(super::super::selector::PerSlot(selectors), now);
+        ring.install(
+            SlotId::One,
+            KeyInfo {
+                serial: 1,
+                kind: KeyKind::Rsa2048,
+                public: PublicKey { algorithm: Algorithm::Rsa, p: String::new() },
+                fingerprint: KeyFingerprint::of(b"1"),
+                created: now,
+                imported: false,
+            },
+        );
+        let key = ring.slots[SlotId::One].phase.key().unwrap().clone();
+        ring.slots[SlotId::One].phase = Phase::Draining { key, since: now, until: now, held: false };
+        let held = |ring: &Keyring| key_status(&ring.slots[SlotId::One]).held;
+        assert!(!held(&ring));
+        ring.apply(&super::super::rotation::Change::Hold { slot: SlotId::One }, now);
+        assert!(held(&ring));
+        let drain = SignedDuration::from_hours(1);
+        ring.apply(&super::super::rotation::Change::Free { slot: SlotId::One, drain }, now);
+        assert!(!held(&ring));
     }
 }
