@@ -33,5 +33,7 @@ pub const LABEL_DOMAIN: &str = "dkim-operator.io/domain-name";
 pub const ANNOTATION_CHECK: &str = "dkim-operator.io/check-at";
 /// Annotation on key Secrets: namespace and name of the DkimDomain they belong to, as `NAMESPACE/NAME`.
 pub const ANNOTATION_OWNER: &str = "dkim-operator.io/dkim-domain";
+/// Annotation on key Secrets without keys, their DkimDomain being deleted: when they go themselves.
+pub const ANNOTATION_GOES_AT: &str = "dkim-operator.io/goes-at";
 /// Finalizer on DkimDomains: the record set is told of the release before the object goes.
 pub const FINALIZER: &str = "dkim-operator.io/release";

@@ -18,7 +18,7 @@ use super::imports::Brought;
 use super::memory::{Version, version};
 use super::observe::Custodian;
 use super::secret::{self, Owner, Stored};
-use crate::api::{DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, version_number};
+use crate::api::{ANNOTATION_GOES_AT, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, version_number};
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey, PublicKey};
 use crate::model::keyring::{KeyInfo, Phase};
@@ -203,7 +203,7 @@ async fn write_secret(
         Some(there) => {
             wanted.metadata.resource_version = there.resource_version();
             // What others put on the object stays.
-            for (key, value) in there.annotations() {
+            for (key, value) in there.annotations().iter().filter(|(key, _)| *key != ANNOTATION_GOES_AT) {
                 wanted.annotations_mut().entry(key.clone()).or_insert_with(|| value.clone());
             }
             for (key, value) in there.labels() {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -17,6 +18,7 @@ use crate::api::{
     ANNOTATION_OWNER, DeletionPolicy, DkimDomain, DkimRecordSet, FIELD_MANAGER, FINALIZER, LABEL_MANAGED_BY,
     MANAGED_BY,
 };
+use crate::model::keyring::later;
 use crate::model::name::DomainName;
 
 /// Puts our finalizer on, if it is not there. Returns whether something was written.
@@ -46,7 +48,7 @@ async fn write_finalizers(ctx: &Context, domain: &DkimDomain, list: &[String]) -
     }
 }
 
-/// Deletes the key Secret (signers stop), releases the claim (records drain), lets the object go.
+/// Empties the key Secret, which goes once signers have heard (they stop), releases the claim (records drain), lets the object go.
 ///
 /// # Errors
 /// [`Error`] where the API server could not be asked; a Secret that may not be touched never holds the object back.
@@ -56,12 +58,12 @@ pub async fn finalize(ctx: &Context, domain: &DkimDomain, owner: &Owner) -> Resu
     }
     let how = domain.spec.deletion_policy;
     if let Some(reference) = domain.status.as_ref().and_then(|s| s.secret_ref.clone()) {
-        release_secret(ctx, &reference.namespace, &reference.name, owner, how).await?;
+        release_secret(ctx, &reference.namespace, &reference.name, owner, domain).await?;
     }
     if let Ok(name) = DomainName::parse(&domain.spec.domain) {
         // A status that was wiped must not leave the keys behind.
         for namespace in ctx.key_namespaces(&owner.namespace) {
-            release_secret(ctx, &namespace, &format!("dkim-{name}"), owner, how).await?;
+            release_secret(ctx, &namespace, &format!("dkim-{name}"), owner, domain).await?;
         }
         let set =
             ctx.record_sets().get_opt(name.as_str()).await.map_err(Error::api("reading the record set"))?;
@@ -80,8 +82,9 @@ async fn release_secret(
     namespace: &str,
     name: &str,
     owner: &Owner,
-    how: DeletionPolicy,
+    domain: &DkimDomain,
 ) -> Result<(), Error> {
+    let how = domain.spec.deletion_policy;
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
     let meta = match api.get_metadata_opt(name).await {
         Ok(Some(meta)) => meta,
@@ -100,15 +103,66 @@ async fn release_secret(
     if how == DeletionPolicy::Orphan {
         return orphan(&api, name, owner).await;
     }
-    let params = DeleteParams {
-        preconditions: Some(Preconditions { uid: meta.uid(), resource_version: None }),
-        ..DeleteParams::default()
-    };
+    if how == DeletionPolicy::Drain {
+        return empty(ctx, &api, name, domain).await;
+    }
+    let uid = Preconditions { uid: meta.uid(), resource_version: None };
+    delete(&api, name, uid).await
+}
+
+async fn delete(api: &Api<Secret>, name: &str, which: Preconditions) -> Result<(), Error> {
+    let params = DeleteParams { preconditions: Some(which), ..DeleteParams::default() };
     match api.delete(name, &params).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
         Err(error) => Err(Error::api("deleting the key Secret")(error)),
     }
+}
+
+/// Tells signers to sign nothing, those that have the Secret mounted as well: the Secret itself goes when they have heard.
+async fn empty(ctx: &Context, api: &Api<Secret>, name: &str, domain: &DkimDomain) -> Result<(), Error> {
+    let found = api.get_opt(name).await.map_err(Error::api("reading the key Secret"))?;
+    let (Some(mut secret), Ok(parsed)) = (found, DomainName::parse(&domain.spec.domain)) else {
+        return Ok(());
+    };
+    if secret::goes_at(&secret.metadata).is_some() {
+        return Ok(());
+    }
+    let lags = ctx.providers.state().into_iter().map(|provider| provider.spec.key_policy.signer_lag.0);
+    let goes_at = later(ctx.clock.now(), lags.max().unwrap_or(UNKNOWN_LAG));
+    secret::hollow(&mut secret, &parsed, goes_at)?;
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    match api.replace(name, &params, &secret).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+        Err(error) => Err(Error::api("emptying the key Secret")(error)),
+    }
+}
+
+/// The signer lag where no provider is left to tell.
+const UNKNOWN_LAG: SignedDuration = SignedDuration::from_mins(5);
+
+/// Deletes an emptied Secret when its time has come, unless it was written since. The watch of Secrets tells of it, and
+/// after a restart its list does.
+pub fn delete_later(ctx: Arc<Context>, secret: &PartialObjectMeta<Secret>) {
+    let Some(at) = secret::goes_at(&secret.metadata) else { return };
+    let (Some(namespace), name) = (secret.namespace(), secret.name_any()) else { return };
+    let which = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
+    tokio::spawn(async move {
+        let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+        loop {
+            let wait = Duration::try_from(at.duration_since(ctx.clock.now())).unwrap_or_default();
+            tokio::time::sleep(wait).await;
+            match delete(&api, &name, which.clone()).await {
+                // It was taken up again.
+                Ok(()) | Err(Error::Conflict { .. }) => return,
+                Err(error) => {
+                    tracing::warn!(namespace, name, %error, "an emptied key Secret cannot be deleted yet");
+                    tokio::time::sleep(ctx.spread(Duration::from_secs(60))).await;
+                }
+            }
+        }
+    });
 }
 
 /// Lets a Secret outlive its DkimDomain, which the garbage collector would not.

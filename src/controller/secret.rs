@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -9,8 +10,8 @@ use kube::ResourceExt;
 use zeroize::Zeroize;
 
 use super::error::Error;
-use crate::api::signing_config::{SIGNING_FILE, SigningConfig};
-use crate::api::{ANNOTATION_OWNER, LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::api::signing_config::{FORMAT_VERSION as SIGNING_FORMAT_VERSION, SIGNING_FILE, SigningConfig};
+use crate::api::{ANNOTATION_GOES_AT, ANNOTATION_OWNER, LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::model::acceptance::Order;
 use crate::model::key::PrivateKey;
 use crate::model::keyring::Keyring;
@@ -141,6 +142,33 @@ pub fn write(stored: &Stored, order: &Order, owner: &Owner) -> Result<Secret, Er
         data: Some(data),
         ..Secret::default()
     })
+}
+
+/// Takes keys and state out of a Secret, and tells signers to sign nothing. It is to go at `goes_at` and not with its
+/// DkimDomain: kubelet leaves the files of a deleted Secret in the pods that have mounted it, so that a signer there would
+/// sign on.
+///
+/// # Errors
+/// [`Error::Json`] only if our own types cannot be serialised.
+pub fn hollow(secret: &mut Secret, domain: &DomainName, goes_at: Timestamp) -> Result<(), Error> {
+    let nothing = SigningConfig {
+        format_version: SIGNING_FORMAT_VERSION,
+        domain: domain.clone(),
+        signatures: Vec::new(),
+    };
+    let json = |source| Error::Json { step: "writing signing.json", source };
+    let nothing = serde_json::to_vec_pretty(&nothing).map_err(json)?;
+    wipe(secret);
+    secret.data = Some(BTreeMap::from([(SIGNING_FILE.to_owned(), ByteString(nothing))]));
+    secret.owner_references_mut().clear();
+    secret.annotations_mut().insert(ANNOTATION_GOES_AT.to_owned(), goes_at.to_string());
+    Ok(())
+}
+
+/// When a Secret without keys is to go.
+#[must_use]
+pub fn goes_at(meta: &ObjectMeta) -> Option<Timestamp> {
+    meta.annotations.as_ref()?.get(ANNOTATION_GOES_AT)?.parse().ok()
 }
 
 /// Whether two Secrets of ours say the same: data, labels, annotations and owners that we set.
