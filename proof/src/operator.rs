@@ -60,6 +60,7 @@ fn set(order: &Order, records: &[PublishedRecord]) -> DkimRecordSetSpec {
         last_serial: 0,
         records: records.to_vec(),
         former: Vec::new(),
+        cnames: None,
     }
 }
 

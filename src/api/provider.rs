@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DnsEndpointSettings, HumanDuration, PublishMethod, RecordCounts, Rfc2136};
+use super::{CustomerDns, DnsEndpointSettings, HumanDuration, PublishMethod, RecordCounts, Rfc2136};
 
 /// How and where the provider publishes keys for its tenants.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -54,6 +54,7 @@ use super::{DnsEndpointSettings, HumanDuration, PublishMethod, RecordCounts, Rfc
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.tenancy == 'Trusted' || self.guidPolicy != 'Readable' || self.initialDomain.contains('{namespace}') || size(self.allowedNamespaces.names) == 1").message("a provider that several tenants share must tell them apart, or a CNAME left by one verifies for the next: put {namespace} into initialDomain, or set guidPolicy to Salted or Opaque, or name exactly one namespace in allowedNamespaces.names, or set tenancy to Trusted if all its namespaces belong to one owner").field_path(".tenancy"))]
 #[x_kube(validation = Rule::new("has(self.keyNamespace) == has(oldSelf.keyNamespace) && (!has(self.keyNamespace) || self.keyNamespace == oldSelf.keyNamespace)").message("keyNamespace cannot be changed; signers read keys from there. Make a second DkimProvider").field_path(".keyNamespace"))]
+#[x_kube(validation = Rule::new("!has(self.customerDns) || self.tenancy == 'Trusted' || self.customerDns.zones.all(z, has(z.namespaces) && size(z.namespaces) > 0)").message("each of customerDns.zones must name the namespaces of the tenant whose zone it is, or anybody could have a CNAME published there; only with tenancy Trusted may they be left out").field_path(".customerDns.zones"))]
 pub struct DkimProviderSpec {
     /// The provider's domain below which keys are published, such as onmail.example, or with {namespace} as one
     /// of its labels, such as {namespace}.onmail.example: an organisation per namespace. Cannot be changed.
@@ -84,6 +85,11 @@ pub struct DkimProviderSpec {
     /// How keys get into DNS.
     #[serde(default)]
     pub publish: Publish,
+
+    /// Publish tenants' CNAMEs as well, in zones that the mail provider hosts for them. What is published is looked for like
+    /// what tenants publish themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer_dns: Option<CustomerDns>,
 
     /// How DNS is looked at.
     #[serde(default)]

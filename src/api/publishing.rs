@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,57 @@ pub struct DnsEndpointSettings {
     pub labels: BTreeMap<String, String>,
 }
 
+/// Tenants' CNAMEs that the operator publishes, too, in zones that the mail provider hosts for them.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.rfc2136)").message("customerDns.method RFC2136 needs customerDns.rfc2136: the server and the TSIG key that updates are signed with").field_path(".rfc2136"))]
+pub struct CustomerDns {
+    /// RFC2136: dynamic updates to a DNS server. DNSEndpoint: objects that external-dns publishes.
+    pub method: CustomerMethod,
+    /// The zones. CNAMEs of domains in other zones are published by their tenants.
+    #[schemars(length(min = 1, max = 500))]
+    pub zones: Vec<CustomerZone>,
+    /// For method RFC2136: the server and the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rfc2136: Option<Rfc2136>,
+    /// For method DNSEndpoint: where the objects are written, and their labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_endpoint: Option<DnsEndpointSettings>,
+}
+
+/// How tenants' CNAMEs get into DNS.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CustomerMethod {
+    /// Dynamic updates to a DNS server (RFC 2136).
+    #[serde(rename = "RFC2136")]
+    Rfc2136,
+    /// DNSEndpoint objects, which external-dns publishes.
+    #[serde(rename = "DNSEndpoint")]
+    DnsEndpoint,
+}
+
+impl From<CustomerMethod> for PublishMethod {
+    fn from(method: CustomerMethod) -> Self {
+        match method {
+            CustomerMethod::Rfc2136 => Self::Rfc2136,
+            CustomerMethod::DnsEndpoint => Self::DnsEndpoint,
+        }
+    }
+}
+
+/// A zone of a tenant that the mail provider hosts.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct CustomerZone {
+    /// The zone's apex, such as contoso.com. Domains below it are in it as well.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The namespaces of the tenant whose zone it is: nobody else's DkimDomain gets a CNAME there, which would be proof of
+    /// control. Only with tenancy Trusted may it be left out; then it means all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub namespaces: Vec<String>,
+}
+
 /// Where records go in place of the embedded server. Part of a record set, so that they can be withdrawn from there
 /// when the DkimProvider is changed or gone.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
@@ -144,6 +196,9 @@ pub struct PlaceStatus {
     pub id: String,
     /// The zone, and how records get into it.
     pub zone: ZoneSpec,
+    /// Whether these are CNAMEs in the tenant's own zone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cnames: bool,
     /// Whether the set's spec no longer names it: the records are being moved away from here.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,

@@ -64,6 +64,29 @@ pub struct DkimRecordSetSpec {
     /// Records under other names, from before a move to another GUID or provider: still in use, or draining.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<FormerPlacement>,
+    /// The tenant's CNAMEs, where the mail provider hosts the tenant's zone and has the operator publish them as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnames: Option<CnamePlacement>,
+}
+
+/// The tenant's CNAMEs, and the zone that they are in. Each stays as long as there is a TXT at its target.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct CnamePlacement {
+    /// The tenant's zone, and how records get into it.
+    pub zone: ZoneSpec,
+    /// The CNAMEs.
+    pub records: Vec<PublishedCname>,
+}
+
+/// One CNAME to publish.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct PublishedCname {
+    /// The owner name, such as selector1._domainkey.contoso.com.
+    pub name: String,
+    /// Time to live in seconds.
+    pub ttl: i32,
+    /// Where it points.
+    pub target: String,
 }
 
 /// Records under names that the domain had before, or has until its CNAMEs have moved.
@@ -93,7 +116,7 @@ pub struct Placed<'a> {
 }
 
 impl DkimRecordSetSpec {
-    /// Every place at which records of this domain are to be published: the present one first, then former ones.
+    /// Every place at which keys of this domain are to be published: the present one first, then former ones.
     pub fn placements(&self) -> impl Iterator<Item = Placed<'_>> {
         let Self {
             provider,
@@ -105,6 +128,7 @@ impl DkimRecordSetSpec {
             orphaned: _,
             drain_seconds: _,
             last_serial: _,
+            cnames: _,
         } = self;
         let present = Placed { provider, guid, zone, records };
         std::iter::once(present).chain(former.iter().map(|f| Placed {

@@ -150,6 +150,7 @@ fn record_spec(
         last_serial: publication::last_serial(&set.spec, vault),
         records,
         former,
+        cnames: order.cnames(vault),
     }
 }
 

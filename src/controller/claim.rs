@@ -239,6 +239,7 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
             last_serial: 0,
             former: Vec::new(),
             records: Vec::new(),
+            cnames: None,
         },
     );
     set.metadata = ObjectMeta {

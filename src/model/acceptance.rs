@@ -12,12 +12,15 @@ use super::key::KeyKind;
 use super::lanes::{LaneId, PerLane};
 use super::name::{DnsName, DomainName};
 use super::publishing;
+use super::record::CNAME_TTL;
 use super::rotation::{Policy, ROUNDING, Wanted};
 use super::selector::{PerSlot, Selector, SlotId};
 use super::sighting::{LONGEST_LOOK, Question, SlotQuestion};
+use super::vault::Vault;
 use crate::api::{
-    AllowedNamespaces, Delegation, DkimDomainSpec, DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm,
-    KeyImport, Outlet, Publish, PublishMethod, Reason, SignatureRequest, Tenancy, ZoneSpec,
+    AllowedNamespaces, CnamePlacement, CustomerDns, CustomerMethod, Delegation, DkimDomainSpec,
+    DkimProviderSpec, GuidPolicy, HumanDuration, KeyAlgorithm, KeyImport, Outlet, Publish, PublishMethod,
+    PublishedCname, Reason, SignatureRequest, Tenancy, ZoneSpec,
 };
 
 /// What stands in `initialDomain` for the namespace.
@@ -61,6 +64,8 @@ pub struct Order {
     pub lanes: PerLane<Lane>,
     /// What the tenant publishes.
     pub delegation: Delegation,
+    /// The tenant's zone, where the provider hosts it and has its CNAMEs published as well.
+    pub hosted: Option<ZoneSpec>,
     /// The provider's name.
     pub provider: String,
     /// The namespace of the key Secret.
@@ -112,6 +117,23 @@ impl Order {
             },
             second: self.lanes.second.as_ref().map(|lane| &lane.selectors),
         }
+    }
+
+    /// The tenant's CNAMEs, where they are ours to publish: those that its status shows. In a move they follow only when the
+    /// new targets answer everywhere.
+    #[must_use]
+    pub fn cnames(&self, vault: &Vault) -> Option<CnamePlacement> {
+        let zone = self.hosted.clone()?;
+        let announced = vault.moving.as_ref().filter(|moving| moving.announced.is_some());
+        let home = announced.map_or(&vault.home, |moving| &moving.to);
+        let of = |lane: &Lane, slot: SlotId| {
+            let (name, target) = (&lane.aliases[slot], home.target(&lane.selectors[slot]).ok()?);
+            let ttl = i32::try_from(CNAME_TTL).unwrap_or(i32::MAX);
+            Some(PublishedCname { name: name.to_string(), ttl, target: target.to_string() })
+        };
+        let each = self.lanes.iter().flat_map(|(_, lane)| SlotId::ALL.map(|slot| of(lane, slot)));
+        let records: Vec<PublishedCname> = each.flatten().collect();
+        Some(CnamePlacement { zone, records })
     }
 
     /// What to look for in DNS for a lane, the keys being at `targets`.
@@ -169,7 +191,40 @@ pub fn check_provider(spec: &DkimProviderSpec) -> Result<(), Refusal> {
             ));
         }
     }
+    for zone in spec.customer_dns.iter().flat_map(|customer| &customer.zones) {
+        DnsName::new(&zone.name).map_err(|e| invalid(format!("spec.customerDns.zones: {e}")))?;
+        if zone.namespaces.is_empty() && spec.tenancy != Tenancy::Trusted {
+            return Err(invalid(format!(
+                "spec.customerDns.zones: {} names no namespaces, so any tenant could have a CNAME published there, which proves control of the domain; name those of the tenant whose zone it is",
+                zone.name
+            )));
+        }
+    }
     Ok(())
+}
+
+/// The zone that holds a tenant's CNAMEs, where the provider hosts it for the tenant's namespace.
+fn hosted(domain: &DomainName, provider: &DkimProviderSpec, tenant: &Tenant<'_>) -> Option<ZoneSpec> {
+    let CustomerDns { method, zones, rfc2136, dns_endpoint } = provider.customer_dns.as_ref()?;
+    let name = DnsName::new(domain.as_str()).ok()?;
+    let around = zones.iter().filter_map(|zone| Some((DnsName::new(&zone.name).ok()?, zone)));
+    // The innermost zone has the name; one around it may be somebody else's.
+    let (apex, zone) = around
+        .filter(|(apex, _)| name.is_in(apex))
+        .max_by_key(|(apex, _)| apex.as_str().split('.').count())?;
+    let theirs = zone.namespaces.is_empty() || zone.namespaces.iter().any(|n| n == tenant.namespace);
+    let outlet = Outlet {
+        method: (*method).into(),
+        owner_id: provider.publish.owner_id.clone(),
+        rfc2136: rfc2136.clone().filter(|_| *method == CustomerMethod::Rfc2136),
+        dns_endpoint: dns_endpoint.clone().filter(|_| *method == CustomerMethod::DnsEndpoint),
+    };
+    theirs.then(|| ZoneSpec {
+        apex: apex.to_string(),
+        name_servers: Vec::new(),
+        negative_ttl: provider.publish.negative_ttl,
+        outlet: Some(Box::new(outlet)),
+    })
 }
 
 /// Where records go, if not to the embedded server.
@@ -300,6 +355,10 @@ pub fn accept(
         lanes,
         home,
         delegation: spec.delegation,
+        hosted: match spec.delegation {
+            Delegation::Cname => hosted(&domain, provider, tenant),
+            Delegation::Txt => None,
+        },
         secret_namespace: provider.key_namespace.clone().unwrap_or_else(|| tenant.namespace.to_owned()),
         secret_name: format!("dkim-{domain}"),
         provider: provider_name.to_owned(),

@@ -1,5 +1,6 @@
 //! Publishing to somebody else's DNS: whose a name is, what to change, when a former place may be left. Pure.
 
+mod cname;
 mod moves;
 mod plan;
 mod words;
@@ -13,8 +14,9 @@ use super::name::{DnsName, NameError};
 use super::record::character_strings;
 use crate::api::{PublishMethod, ZoneSpec};
 
+pub use cname::{publish_cname, withdraw_cname};
 pub use moves::{Answer, has_moved};
-pub use plan::{Book, Place, Plan, Wanted, plan};
+pub use plan::{Book, Kind, Place, Plan, Wanted, plan};
 pub use words::{Told, remembered, summary, told};
 
 /// The label in front of a record's name where its owner mark is: a name of its own, because a second TXT at the
@@ -62,6 +64,16 @@ pub fn mark_name(record: &DnsName) -> Result<DnsName, NameError> {
 /// Stands for a place: how records get there and where that is. Not with which key: a changed key is no move.
 #[must_use]
 pub fn place_id(zone: &ZoneSpec) -> String {
+    hash(zone, "")
+}
+
+/// [`place_id`] of the tenant's CNAMEs: they are apart from our keys even where both are in one zone.
+#[must_use]
+pub fn cnames_id(zone: &ZoneSpec) -> String {
+    hash(zone, "\ncnames")
+}
+
+fn hash(zone: &ZoneSpec, kind: &str) -> String {
     let outlet = zone.outlet.as_ref();
     let method = method(zone);
     let server = outlet.and_then(|o| o.rfc2136.as_ref()).map(|r| r.server.as_str());
@@ -71,7 +83,7 @@ pub fn place_id(zone: &ZoneSpec) -> String {
         PublishMethod::DnsEndpoint => namespace,
         PublishMethod::Embedded | PublishMethod::Manual => None,
     };
-    let text = format!("{}\n{}\n{}", method.as_str(), zone.apex, detail.unwrap_or_default());
+    let text = format!("{}\n{}\n{}{kind}", method.as_str(), zone.apex, detail.unwrap_or_default());
     data_encoding::HEXLOWER.encode(&Sha256::digest(text)[..8])
 }
 
@@ -87,8 +99,8 @@ pub fn method(zone: &ZoneSpec) -> PublishMethod {
 pub struct Seen {
     /// The TXT records at the name, with their TTL.
     pub texts: Vec<(TXT, u32)>,
-    /// The target of a CNAME at the name.
-    pub cname: Option<String>,
+    /// The target of a CNAME at the name, and its TTL.
+    pub cname: Option<(DnsName, u32)>,
     /// The TXT records at the mark's name, with their TTL.
     pub marks: Vec<(TXT, u32)>,
 }
@@ -101,10 +113,19 @@ pub struct Change {
     pub name: DnsName,
     /// What is there.
     pub before: Seen,
-    /// The text that shall be there, and its TTL in seconds; `None`: nothing.
-    pub record: Option<(TXT, u32)>,
+    /// What shall be there, and its TTL in seconds; `None`: nothing.
+    pub record: Option<(Data, u32)>,
     /// The mark that shall be there, and its TTL in seconds; `None`: nothing.
     pub mark: Option<(TXT, u32)>,
+}
+
+/// What a record holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// A TXT.
+    Text(TXT),
+    /// A CNAME to this name.
+    Cname(DnsName),
 }
 
 /// What to do about one record.
@@ -141,7 +162,7 @@ fn holder(seen: &Seen, mark: &Mark) -> Holder {
 /// ours is taken over: it holds our own public key.
 #[must_use]
 pub fn publish(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -> Step {
-    if let Some(target) = &seen.cname {
+    if let Some((target, _)) = &seen.cname {
         return Step::Conflict(words::cname(name, target));
     }
     let holder = holder(seen, mark);
@@ -167,7 +188,7 @@ pub fn publish(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -
     Step::Change(Box::new(Change {
         name: name.clone(),
         before: seen.clone(),
-        record: Some((record, ttl)),
+        record: Some((Data::Text(record), ttl)),
         mark: Some((mark_text, ttl)),
     }))
 }

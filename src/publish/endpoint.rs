@@ -13,11 +13,14 @@ use crate::api::{
     DnsEndpointSettings, FIELD_MANAGER, LABEL_MANAGED_BY, MANAGED_BY, PublishState, RecordState, Verification,
 };
 use crate::model::name::DnsName;
-use crate::model::publishing::{Mark, Place, mark_name, remembered};
+use crate::model::publishing::{Kind, Mark, Place, mark_name, remembered};
 use crate::model::record::zone_file_txt;
 
 /// What to wait for, in words.
 const AWAITED: &str = "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=TXT and a domain filter that covers the name";
+
+/// The same for tenants' CNAMEs.
+const AWAITED_CNAME: &str = "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=CNAME, --managed-record-types=TXT and a domain filter that covers the name";
 
 /// Where objects are written.
 pub struct Endpoints<'a> {
@@ -40,6 +43,9 @@ impl Endpoints<'_> {
         mark: &Mark,
     ) -> Vec<RecordState> {
         let namespace = settings.namespace.as_deref().unwrap_or(self.namespace);
+        if place.kind == Kind::Cnames {
+            return self.cnames(namespace, place, settings, mark).await;
+        }
         let looks = place.wanted.keys().map(|name| sight::answers(self.verification, name));
         let before = join_all(looks).await;
         let theirs = before.iter().flatten().filter_map(|answer| answer.negative_ttl).max();
@@ -53,18 +59,42 @@ impl Endpoints<'_> {
             };
             return place.wanted.keys().map(failed).collect();
         }
-        if let Err((state, words)) = self.write(namespace, place, settings, mark).await {
-            let all = place.wanted.keys().map(|name| (name, state));
-            let gone = place.unwanted.iter().map(|name| (name, PublishState::Withdrawing));
-            return all
-                .chain(gone)
-                .map(|(name, state)| RecordState { name: name.to_string(), state, message: words.clone() })
-                .collect();
+        if let Err(fault) = self.write(namespace, place, settings, mark).await {
+            return unwritten(place, &fault);
         }
         // What is in the object no more is external-dns's to remove; whether its policy lets it is not ours to know.
         let seen = place.wanted.iter().zip(&before);
         seen.map(|((name, wanted), answers)| sight::judge(name, wanted, answers, Some(mark), AWAITED))
             .collect()
+    }
+
+    /// The tenant's CNAMEs. Whether external-dns would overwrite somebody else's depends on how it is run, so that a name where
+    /// one is seen stays out of the object.
+    async fn cnames(
+        &self,
+        namespace: &str,
+        place: &Place,
+        settings: &DnsEndpointSettings,
+        mark: &Mark,
+    ) -> Vec<RecordState> {
+        let looks = place.wanted.iter().map(|(name, wanted)| async move {
+            sight::judge_cname(
+                name,
+                wanted,
+                &sight::links(self.verification, name).await,
+                mark,
+                AWAITED_CNAME,
+            )
+        });
+        let states = join_all(looks).await;
+        let mut ours = place.clone();
+        for state in states.iter().filter(|state| state.state == PublishState::Conflict) {
+            ours.wanted.retain(|name, _| name.as_str() != state.name);
+        }
+        match self.write(namespace, &ours, settings, mark).await {
+            Ok(()) => states,
+            Err(fault) => unwritten(place, &fault),
+        }
     }
 
     async fn write(
@@ -124,13 +154,26 @@ impl Endpoints<'_> {
     }
 }
 
+/// How it stands with the records of a place whose object could not be written.
+fn unwritten(place: &Place, (state, words): &(PublishState, String)) -> Vec<RecordState> {
+    let all = place.wanted.keys().map(|name| (name, *state));
+    let gone = place.unwanted.iter().map(|name| (name, PublishState::Withdrawing));
+    all.chain(gone)
+        .map(|(name, state)| RecordState { name: name.to_string(), state, message: words.clone() })
+        .collect()
+}
+
 /// The endpoints of a place: each record and its mark. Targets are written as in a zone file, quoted and cut into
 /// strings of 255 bytes, as external-dns asks for (RFC 1035 §3.3.14).
 fn endpoints(place: &Place, mark: &Mark) -> Vec<Value> {
-    let endpoint = |name: &DnsName, ttl: u32, text: &str| json!({ "dnsName": name.as_str(), "recordType": "TXT", "recordTTL": ttl, "targets": [zone_file_txt(text)] });
+    let endpoint = |name: &DnsName, kind: &str, ttl: u32, target: String| json!({ "dnsName": name.as_str(), "recordType": kind, "recordTTL": ttl, "targets": [target] });
     let of = |(name, wanted): (&DnsName, &crate::model::publishing::Wanted)| {
-        let own = endpoint(name, wanted.ttl, &wanted.text);
-        let mark = mark_name(name).ok().map(|at| endpoint(&at, wanted.ttl, &mark.to_string()));
+        let own = match place.kind {
+            Kind::Keys => endpoint(name, "TXT", wanted.ttl, zone_file_txt(&wanted.text)),
+            Kind::Cnames => endpoint(name, "CNAME", wanted.ttl, wanted.text.clone()),
+        };
+        let text = zone_file_txt(&mark.to_string());
+        let mark = mark_name(name).ok().map(|at| endpoint(&at, "TXT", wanted.ttl, text));
         std::iter::once(own).chain(mark).collect::<Vec<_>>()
     };
     place.wanted.iter().flat_map(of).collect()

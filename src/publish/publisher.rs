@@ -24,7 +24,7 @@ use crate::api::{
 };
 use crate::controller::{Class, Error};
 use crate::model::name::DnsName;
-use crate::model::publishing::{Book, Mark, Place, Plan, has_moved, method, plan};
+use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, method, plan};
 use crate::model::words::whole;
 
 /// The field manager of the status.
@@ -144,6 +144,7 @@ impl Publisher {
             status.places.push(PlaceStatus {
                 id: place.id.clone(),
                 zone: place.zone.clone(),
+                cnames: place.kind == Kind::Cnames,
                 leaving: place.leaving,
                 withdraw_at: former.and_then(|former| former.withdraw_at.clone()),
                 records,
@@ -173,7 +174,8 @@ impl Publisher {
         let Some(outlet) = &place.zone.outlet else { return Ok(quiet(PublishState::Published)) };
         let verification = self.verification(set);
         let incomplete = |what: &str| {
-            let message = format!("spec.publish.{what} of the DkimProvider is missing");
+            let part = if place.kind == Kind::Keys { "publish" } else { "customerDns" };
+            let message = format!("spec.{part}.{what} of the DkimProvider is missing");
             let mut all = quiet(PublishState::Failed);
             all.iter_mut().for_each(|record| record.message.clone_from(&message));
             all
@@ -191,7 +193,10 @@ impl Publisher {
                 let settings = outlet.dns_endpoint.clone().unwrap_or_default();
                 let mark = self.mark(place).await?;
                 let Settings { client, namespace, .. } = &self.settings;
-                let name = set.name_any();
+                let name = match place.kind {
+                    Kind::Keys => set.name_any(),
+                    Kind::Cnames => format!("{}-cnames", set.name_any()),
+                };
                 let endpoints = Endpoints { client, namespace, name: &name, verification: &verification };
                 Ok(endpoints.bring_about(place, &settings, &mark).await)
             }
@@ -219,7 +224,7 @@ impl Publisher {
         let published: Vec<String> = status
             .places
             .iter()
-            .filter(|place| !place.leaving)
+            .filter(|place| !place.leaving && !place.cnames)
             .flat_map(|place| place.records.iter())
             .filter(|record| record.state == PublishState::Published)
             .map(|record| record.name.clone())
@@ -257,7 +262,8 @@ impl Publisher {
             if !published.iter().any(|done| done == name.as_str()) {
                 return Err(format!("{name} is not published at the new one yet"));
             }
-            let present = places.iter().find(|place| !place.leaving && place.wanted.contains_key(name));
+            let present =
+                places.iter().find(|p| !p.leaving && p.kind == Kind::Keys && p.wanted.contains_key(name));
             let Some(present) = present else { continue };
             let answers = sight::answers(&verification, name).await;
             has_moved(former, present, name, wanted, &answers)?;
@@ -407,7 +413,8 @@ fn known(set: &DkimRecordSet, held: bool) -> DkimRecordSetStatus {
         let zone = ZoneSpec { outlet: None, ..placed.zone.clone() };
         let id = crate::model::publishing::place_id(&zone);
         if places.iter().all(|place| place.id != id) {
-            places.push(PlaceStatus { id, zone, leaving: true, withdraw_at: None, records: Vec::new() });
+            let records = Vec::new();
+            places.push(PlaceStatus { id, zone, cnames: false, leaving: true, withdraw_at: None, records });
         }
     }
     DkimRecordSetStatus { observed_generation: None, places }
@@ -431,6 +438,7 @@ fn ahead(set: &DkimRecordSet, known: &DkimRecordSetStatus, places: &[Place]) -> 
         PlaceStatus {
             id: place.id.clone(),
             zone: place.zone.clone(),
+            cnames: place.kind == Kind::Cnames,
             leaving: place.leaving,
             withdraw_at,
             records,

@@ -28,6 +28,83 @@ pub async fn answers(verification: &Verification, name: &DnsName) -> Vec<Answer>
         .collect()
 }
 
+/// What one of the servers of a tenant's zone said of a CNAME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkAnswer {
+    /// The server, as it is shown.
+    pub server: String,
+    /// Where the CNAME points, or what else is there; `None` where nothing is.
+    pub found: Result<Option<Result<DnsName, String>>, ()>,
+    /// The texts at the mark's name.
+    pub marks: Vec<String>,
+}
+
+/// Asks all servers of the zone that `name` is in for its CNAME and its marks.
+pub async fn links(verification: &Verification, name: &DnsName) -> Vec<LinkAnswer> {
+    let Ok(mark) = mark_name(name) else { return Vec::new() };
+    let looker = Looker::new(LookupConfig::of(verification));
+    let mut found = looker.texts(&[name.clone(), mark]).await.into_iter();
+    let (links, marks) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+    let of = |answer: &ServerAnswer| LinkAnswer {
+        server: shown(answer),
+        found: match &answer.outcome {
+            Outcome::Cname { target, .. } => Ok(Some(Ok(target.clone()))),
+            Outcome::OddCname { target, .. } => Ok(Some(Err(format!("a CNAME to {target}")))),
+            Outcome::Txt { .. } => Ok(Some(Err("a TXT".to_owned()))),
+            Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(None),
+            Outcome::Failed(_) => Err(()),
+        },
+        marks: marks
+            .iter()
+            .find(|m| m.address == answer.address)
+            .and_then(|m| texts_of(&m.outcome))
+            .unwrap_or_default(),
+    };
+    links.iter().map(of).collect()
+}
+
+/// How it stands with a CNAME that external-dns publishes.
+#[must_use]
+pub fn judge_cname(
+    name: &DnsName,
+    wanted: &Wanted,
+    answers: &[LinkAnswer],
+    ours: &Mark,
+    awaited: &str,
+) -> RecordState {
+    let state = |state, message: String| RecordState { name: name.to_string(), state, message };
+    if answers.is_empty() {
+        let words =
+            format!("the servers of the zone that holds {name} cannot be found; see that it is delegated");
+        return state(PublishState::Pending, words);
+    }
+    let mut missing = None;
+    for LinkAnswer { server, found, marks } in answers {
+        let marked = marks.iter().filter_map(|text| Mark::parse(text)).any(|mark| mark.owner == ours.owner);
+        match found {
+            Err(()) => {
+                missing = Some(format!("{server} gives no clear answer for {name}; it is asked again"))
+            }
+            Ok(None) => missing = Some(format!("{server} does not have the CNAME {name} yet; {awaited}")),
+            Ok(Some(Ok(target))) if target.as_str() == wanted.text => {}
+            Ok(Some(Ok(_))) if marked => {
+                missing = Some(format!("{server} has the CNAME {name} as it was before; {awaited}"));
+            }
+            Ok(Some(found)) => {
+                let found = found.as_ref().map_or_else(Clone::clone, |target| format!("a CNAME to {target}"));
+                let words = format!(
+                    "{server} has {found} at {name} that is not ours; it is left alone. Remove it from the zone, then the CNAME is published"
+                );
+                return state(PublishState::Conflict, words);
+            }
+        }
+    }
+    match missing {
+        None => state(PublishState::Published, String::new()),
+        Some(words) => state(PublishState::Pending, words),
+    }
+}
+
 fn shown(answer: &ServerAnswer) -> String {
     match &answer.name {
         Some(name) => format!("{name} ({})", answer.address.ip()),

@@ -45,6 +45,7 @@ fn empty(home: &Home) -> DkimRecordSetSpec {
         last_serial: 0,
         records: Vec::new(),
         former: Vec::new(),
+        cnames: None,
     }
 }
 

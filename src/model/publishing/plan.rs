@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{method, place_id};
+use super::{cnames_id, method, place_id};
 use crate::api::{
-    DkimRecordSetSpec, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishedRecord, ZoneSpec,
+    CnamePlacement, DkimRecordSetSpec, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishedRecord,
+    ZoneSpec,
 };
 use crate::model::keyring::later;
 use crate::model::name::DnsName;
@@ -15,10 +16,19 @@ use crate::model::name::DnsName;
 /// holder is gone, too.
 const HELD: SignedDuration = SignedDuration::from_secs(30);
 
+/// What a place holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Our TXTs.
+    Keys,
+    /// The tenant's CNAMEs to them.
+    Cnames,
+}
+
 /// A record as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// The text.
+    /// The text of a TXT, or the target of a CNAME: the place's kind says which.
     pub text: String,
     /// Seconds.
     pub ttl: u32,
@@ -31,6 +41,8 @@ pub struct Place {
     pub id: String,
     /// The zone, and how records get into it.
     pub zone: ZoneSpec,
+    /// What records these are.
+    pub kind: Kind,
     /// Whether records are being moved away from here.
     pub leaving: bool,
     /// The records that shall be there.
@@ -76,12 +88,13 @@ pub fn plan(book: &Book<'_>) -> Plan {
     let drains = |record: &PublishedRecord| record.keep_until.as_ref().is_some_and(|until| until.0 > now);
     let stays = |record: &PublishedRecord| deleted.is_none() || spec.claim_ref.is_some() || drains(record);
     let mut places: Vec<Place> = Vec::new();
+    let mut cnames: Option<Place> = None;
     for placed in spec.placements() {
         let id = place_id(placed.zone);
         let at = match places.iter().position(|place| place.id == id) {
             Some(at) => at,
             None => {
-                places.push(Place::new(id, placed.zone.clone(), false));
+                places.push(Place::new(id, placed.zone.clone(), Kind::Keys, false));
                 places.len() - 1
             }
         };
@@ -92,11 +105,33 @@ pub fn plan(book: &Book<'_>) -> Plan {
         }
     }
     let all: BTreeMap<DnsName, Wanted> = places.iter().flat_map(|place| place.wanted.clone()).collect();
-    for known in &status.places {
+    if let Some(CnamePlacement { zone, records }) = &spec.cnames {
+        let mut place = Place::new(cnames_id(zone), zone.clone(), Kind::Cnames, false);
+        // A CNAME outlives its DkimDomain as long as the TXT behind it does.
+        let serves = |target: &str| {
+            spec.claim_ref.is_some()
+                || DnsName::new(target)
+                    .is_ok_and(|target| places.iter().any(|p| p.wanted.contains_key(&target)))
+        };
+        for record in records.iter().filter(|record| serves(&record.target)) {
+            let Ok(name) = DnsName::new(&record.name) else { continue };
+            let wanted = Wanted { text: record.target.clone(), ttl: u32::try_from(record.ttl).unwrap_or(0) };
+            place.wanted.insert(name, wanted);
+        }
+        cnames = Some(place);
+    }
+    for known in status.places.iter().filter(|known| known.cnames) {
+        // CNAMEs that nobody asks us for any more are the tenant's: taken away they would break its mail.
+        if let Some(place) = cnames.as_mut().filter(|place| place.id == known.id) {
+            let names = known.records.iter().filter_map(|record| DnsName::new(&record.name).ok());
+            place.unwanted = names.filter(|name| !place.wanted.contains_key(name)).collect();
+        }
+    }
+    for known in status.places.iter().filter(|known| !known.cnames) {
         let at = match places.iter().position(|place| place.id == known.id) {
             Some(at) => at,
             None => {
-                let mut place = Place::new(known.id.clone(), known.zone.clone(), true);
+                let mut place = Place::new(known.id.clone(), known.zone.clone(), Kind::Keys, true);
                 if !over(known, now) {
                     place.wanted = within(&all, &known.zone);
                 }
@@ -110,6 +145,7 @@ pub fn plan(book: &Book<'_>) -> Plan {
     }
     // A place that was left and holds nothing any more is forgotten.
     places.retain(|place| !(place.leaving && place.wanted.is_empty() && place.is_empty_of_ours()));
+    places.extend(cnames.filter(|place| !(place.wanted.is_empty() && place.unwanted.is_empty())));
     if places.iter().all(|place| method(&place.zone) == PublishMethod::Embedded) {
         return Plan::Embedded;
     }
@@ -117,8 +153,8 @@ pub fn plan(book: &Book<'_>) -> Plan {
 }
 
 impl Place {
-    fn new(id: String, zone: ZoneSpec, leaving: bool) -> Self {
-        Self { id, zone, leaving, wanted: BTreeMap::new(), unwanted: BTreeSet::new() }
+    fn new(id: String, zone: ZoneSpec, kind: Kind, leaving: bool) -> Self {
+        Self { id, zone, kind, leaving, wanted: BTreeMap::new(), unwanted: BTreeSet::new() }
     }
 
     /// Whether there is nothing to withdraw: by name, or because nobody here can withdraw it.

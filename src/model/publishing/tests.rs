@@ -25,6 +25,13 @@ fn seen(texts: &[&str], marks: &[&str]) -> Seen {
     Seen { texts: all(texts), cname: None, marks: all(marks) }
 }
 
+fn text_of((data, ttl): (Data, u32)) -> Option<(TXT, u32)> {
+    match data {
+        Data::Text(text) => Some((text, ttl)),
+        Data::Cname(_) => None,
+    }
+}
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -48,7 +55,10 @@ fn whose_a_name_is() {
         ("free, marked by somebody else", seen(&[], &[&theirs])),
         ("something else at the mark's name", seen(&["key"], &["hello"])),
         ("two texts", seen(&["key", "other"], &[&own])),
-        ("a CNAME", Seen { cname: Some("elsewhere.example.".into()), ..Seen::default() }),
+        (
+            "a CNAME",
+            Seen { cname: Some((DnsName::new("elsewhere.example").unwrap(), 60)), ..Seen::default() },
+        ),
     ];
     let mut said = String::new();
     for (what, seen) in cases {
@@ -56,8 +66,9 @@ fn whose_a_name_is() {
             Step::Nothing => "nothing".to_owned(),
             Step::Conflict(words) => format!("conflict: {words}"),
             Step::Change(change) => {
-                let text = |one: &Option<(TXT, u32)>| one.as_ref().map(|(text, _)| joined(text));
-                format!("change to {:?}, mark {:?}", text(&change.record), text(&change.mark))
+                let record = change.record.and_then(text_of).map(|(text, _)| joined(&text));
+                let mark = change.mark.as_ref().map(|(text, _)| joined(text));
+                format!("change to {record:?}, mark {mark:?}")
             }
         };
         said.push_str(&format!("## {what}\npublish: {}\n", show(publish(&name(), &seen, "key", 300, &ours))));
@@ -109,6 +120,7 @@ fn spec(zone: ZoneSpec, claimed: bool, records: Vec<PublishedRecord>) -> DkimRec
         last_serial: 0,
         records,
         former: Vec::new(),
+        cnames: None,
         orphaned: false,
     }
 }
@@ -117,6 +129,7 @@ fn known(zone: ZoneSpec, withdraw_at: Option<i64>) -> PlaceStatus {
     PlaceStatus {
         id: place_id(&zone),
         zone,
+        cnames: false,
         leaving: withdraw_at.is_some(),
         withdraw_at: withdraw_at.map(|second| Time(at(second))),
         records: vec![RecordState {
@@ -195,6 +208,7 @@ fn moved_means_that_every_server_answers_from_the_new_place() {
     let place = |zone: ZoneSpec, leaving| Place {
         id: place_id(&zone),
         zone,
+        kind: Kind::Keys,
         leaving,
         wanted: BTreeMap::from([(name(), wanted.clone())]),
         unwanted: BTreeSet::new(),
@@ -219,6 +233,84 @@ fn moved_means_that_every_server_answers_from_the_new_place() {
     assert_eq!(judge(&own, &b, &[answer(Some("key"), Some(&b))]), Ok(()));
     assert!(judge(&a, &own, &[answer(Some("key"), Some(&a))]).is_err());
     assert_eq!(judge(&a, &own, &[answer(Some("key"), None)]), Ok(()));
+}
+
+const ALIAS: &str = "selector1._domainkey.contoso.com";
+
+fn alias() -> DnsName {
+    DnsName::new(ALIAS).unwrap()
+}
+
+#[test]
+fn whose_a_cname_is() {
+    let (own, theirs) = (mark("us", "p1").to_string(), mark("them", "p1").to_string());
+    let linked = |target: &str, ttl, marks: &[&str]| Seen {
+        cname: Some((DnsName::new(target).unwrap(), ttl)),
+        ..seen(&[], marks)
+    };
+    let plain = seen;
+    let mut said = String::new();
+    for (what, seen) in [
+        ("free", plain(&[], &[])),
+        ("as it should be", linked(RECORD, 3600, &[&own])),
+        ("ours, to an old target", linked("old.onmail.example", 3600, &[&own])),
+        ("the right target without a mark", linked(RECORD, 60, &[])),
+        ("another target", linked("elsewhere.example", 3600, &[])),
+        ("marked by somebody else", linked(RECORD, 3600, &[&theirs])),
+        ("a TXT", plain(&["v=DKIM1; p="], &[])),
+        ("a TXT beside our mark", plain(&["v=DKIM1; p="], &[&own])),
+    ] {
+        let show = |step: Step| match step {
+            Step::Nothing => "nothing".to_owned(),
+            Step::Conflict(words) => format!("conflict: {words}"),
+            Step::Change(change) => match change.record {
+                Some((Data::Cname(target), ttl)) => format!("change to {target}, TTL {ttl}"),
+                Some((Data::Text(_), _)) => "a text".to_owned(),
+                None => format!("away with {:?}", change.before.cname.map(|(target, _)| target.to_string())),
+            },
+        };
+        let published = publish_cname(&alias(), &seen, &name(), 3600, &mark("us", "p1"));
+        let withdrawn = withdraw_cname(&alias(), &seen, &mark("us", "p1"));
+        said.push_str(&format!("{what}\n  publish: {}\n  withdraw: {}\n", show(published), show(withdrawn)));
+    }
+    insta::assert_snapshot!(said);
+}
+
+fn hosting() -> crate::api::CnamePlacement {
+    let record = |name: &str, target: &str| crate::api::PublishedCname {
+        name: name.into(),
+        ttl: 3600,
+        target: target.into(),
+    };
+    let records =
+        vec![record(ALIAS, RECORD), record("selector2._domainkey.contoso.com", "never.onmail.example")];
+    let zone = ZoneSpec { apex: "contoso.com".into(), ..outlet("a") };
+    crate::api::CnamePlacement { zone, records }
+}
+
+#[test]
+fn a_cname_stays_as_long_as_the_key_behind_it() {
+    let mut set = spec(embedded(), true, vec![record("key", Some(10))]);
+    set.cnames = Some(hosting());
+    let found = places(planned(&set, vec![], None, 5));
+    let [keys, cnames] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!((keys.kind, cnames.kind, cnames.wanted.len()), (Kind::Keys, Kind::Cnames, 2));
+    let mut there = known(hosting().zone, None);
+    (there.id, there.cnames) = (cnames_id(&hosting().zone), true);
+    there.records[0].name = ALIAS.into();
+    // The DkimDomain is gone: the CNAME to the key that drains stays, the other one goes.
+    set.claim_ref = None;
+    let found = places(planned(&set, vec![there.clone()], None, 5));
+    assert_eq!(found[1].wanted.keys().collect::<Vec<_>>(), [&alias()]);
+    for (deleted, now, kept) in [(None, 5, true), (Some(5), 9, true), (Some(5), 10, false)] {
+        let found = places(planned(&set, vec![there.clone()], deleted, now));
+        let cnames = found.iter().find(|place| place.kind == Kind::Cnames).unwrap();
+        assert_eq!(cnames.wanted.contains_key(&alias()), kept, "{now}");
+        assert_eq!(cnames.unwanted.contains(&alias()), !kept, "{now}");
+    }
+    // Nobody asks us for it any more: it is the tenant's.
+    set.cnames = None;
+    assert_eq!(planned(&set, vec![there], None, 5), Plan::Embedded);
 }
 
 #[test]
@@ -283,7 +375,7 @@ proptest! {
             prop_assert!(marks.is_empty() || ours);
             // Done once, it is done.
             let after = Seen {
-                texts: change.record.into_iter().collect(),
+                texts: change.record.into_iter().filter_map(text_of).collect(),
                 cname: None,
                 marks: change.mark.into_iter().collect(),
             };

@@ -5,7 +5,13 @@ use crate::model::name::DnsName;
 
 use super::{MARK_LABEL, method};
 
-pub(super) fn cname(name: &DnsName, target: &str) -> String {
+pub(super) fn no_cname(name: &DnsName, found: &str) -> String {
+    format!(
+        "{name} has {found} that is not ours; it is left alone. Remove it from the zone, then the CNAME is published"
+    )
+}
+
+pub(super) fn cname(name: &DnsName, target: &DnsName) -> String {
     format!(
         "{name} is a CNAME to {target} that is not ours; it is left alone. Remove it from the zone, then the key is published"
     )
@@ -48,10 +54,10 @@ pub struct Told {
 }
 
 /// What a tenant is told of the places where records of its domain are to be, if something is amiss or awaited there:
-/// the gravest. Servers and keys are the provider's business.
+/// the gravest. Servers and keys are the provider's business, and of CNAMEs the look at DNS tells.
 #[must_use]
 pub fn told(provider: &str, status: Option<&DkimRecordSetStatus>) -> Option<Told> {
-    let places = status?.places.iter().filter(|place| !place.leaving);
+    let places = status?.places.iter().filter(|place| !place.leaving && !place.cnames);
     let records = || places.clone().flat_map(|place| place.records.iter().map(move |record| (place, record)));
     let first = |state: PublishState| records().find(|(_, record)| record.state == state);
     if let Some((_, record)) = first(PublishState::Conflict) {

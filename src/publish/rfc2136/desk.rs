@@ -13,7 +13,7 @@ use super::tsig::Key;
 use super::update;
 use crate::api::Rfc2136;
 use crate::model::name::DnsName;
-use crate::model::publishing::Change;
+use crate::model::publishing::{Change, Data};
 use crate::publish::Now;
 
 /// Most jobs that wait.
@@ -199,7 +199,11 @@ impl Clerk {
 /// Roughly the bytes of a job's texts.
 fn weight(job: &Job) -> usize {
     let of = |change: &Change| {
-        let texts = change.before.texts.iter().chain(&change.record).map(|(text, _)| text);
+        let new = change.record.iter().filter_map(|(data, _)| match data {
+            Data::Text(text) => Some(text),
+            Data::Cname(_) => None,
+        });
+        let texts = change.before.texts.iter().map(|(text, _)| text).chain(new);
         let length: usize = texts.flat_map(|text| text.txt_data.iter()).map(|part| part.len()).sum();
         length + 300
     };

@@ -17,7 +17,8 @@ use crate::api::{PublishState, RecordState, Rfc2136, ZoneSpec};
 use crate::lookup::{Reply, ask};
 use crate::model::name::DnsName;
 use crate::model::publishing::{
-    Change, Mark, Place, Seen, Step, mark_name, names, publish, remembered, withdraw,
+    Change, Data, Kind, Mark, Place, Seen, Step, mark_name, names, publish, publish_cname, remembered,
+    withdraw, withdraw_cname,
 };
 use crate::model::sighting::Outcome;
 
@@ -57,7 +58,10 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
     if changes.is_empty() {
         return states.into_values().collect();
     }
-    if changes.iter().any(|change| change.before.texts.is_empty() && change.record.is_some()) {
+    // For how long the tenant's zone has its names remembered as not there is a matter of looking.
+    if place.kind == Kind::Keys
+        && changes.iter().any(|change| change.before.texts.is_empty() && change.record.is_some())
+    {
         let words = match too_long_remembered(server, address, &place.zone).await {
             Ok(None) => None,
             Ok(Some(words)) | Err(words) => Some(words),
@@ -71,6 +75,9 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
     if changes.is_empty() {
         return states.into_values().collect();
     }
+    let fresh =
+        |change: &Change| matches!(change.record, Some((Data::Cname(_), _))) && change.before.cname.is_none();
+    let fresh: Vec<DnsName> = changes.iter().filter(|c| fresh(c)).map(|c| c.name.clone()).collect();
     let changed: Vec<DnsName> = changes.iter().map(|change| change.name.clone()).collect();
     let made = desk.update(address, changes).await;
     let looks = match &made {
@@ -87,7 +94,13 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
                 states.insert(name.clone(), pending(place, name, words));
             }
             (Err(error), _) if !error.is_lasting() && matches!(error, UpdateError::Changed) => {
-                states.insert(name.clone(), pending(place, name, error.to_string()));
+                let words = match fresh.contains(name) {
+                    true => format!(
+                        "{error}. If this lasts, {name} or another name of the domain has records of another type, beside which no CNAME may be: remove them from the zone"
+                    ),
+                    false => error.to_string(),
+                };
+                states.insert(name.clone(), pending(place, name, words));
             }
             (Err(error), _) => _ = states.insert(name.clone(), failed(place, name, error.to_string())),
         }
@@ -96,9 +109,14 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
 }
 
 fn step(place: &Place, name: &DnsName, seen: &Seen, mark: &Mark) -> Step {
-    match place.wanted.get(name) {
-        Some(wanted) => publish(name, seen, &wanted.text, wanted.ttl, mark),
-        None => withdraw(name, seen, mark),
+    match (place.kind, place.wanted.get(name)) {
+        (Kind::Keys, Some(wanted)) => publish(name, seen, &wanted.text, wanted.ttl, mark),
+        (Kind::Keys, None) => withdraw(name, seen, mark),
+        (Kind::Cnames, Some(wanted)) => match DnsName::new(&wanted.text) {
+            Ok(target) => publish_cname(name, seen, &target, wanted.ttl, mark),
+            Err(fault) => Step::Conflict(fault.to_string()),
+        },
+        (Kind::Cnames, None) => withdraw_cname(name, seen, mark),
     }
 }
 
@@ -158,7 +176,7 @@ async fn texts(
     server: &str,
     address: SocketAddr,
     name: &DnsName,
-) -> Result<(Vec<(TXT, u32)>, Option<String>), String> {
+) -> Result<(Vec<(TXT, u32)>, Option<(DnsName, u32)>), String> {
     let told = |failure: &dyn std::fmt::Display| {
         format!(
             "{server} {failure} when asked for the TXT of {name}; it is asked again, and what is published already stays"
@@ -177,7 +195,10 @@ async fn texts(
         }
         match &record.data {
             RData::TXT(text) => texts.push((text.clone(), record.ttl)),
-            RData::CNAME(target) => cname = Some(target.0.to_ascii()),
+            RData::CNAME(target) => {
+                let odd = |_| format!("{server} has a CNAME at {name} whose target is no name; remove it");
+                cname = Some((DnsName::new(target.0.to_ascii()).map_err(odd)?, record.ttl));
+            }
             _ => {}
         }
     }

@@ -4,11 +4,11 @@
 use hickory_proto::ProtoError;
 use hickory_proto::op::update_message::UpdateMessage;
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::rdata::TXT;
+use hickory_proto::rr::rdata::{CNAME, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use crate::model::name::{DnsName, NameError};
-use crate::model::publishing::{Change, mark_name};
+use crate::model::publishing::{Change, Data, mark_name};
 
 /// Why a change cannot be put into a message.
 #[derive(Debug, thiserror::Error)]
@@ -35,13 +35,53 @@ pub fn message<'a>(
     for change in changes {
         let Change { name, before, record, mark } = change;
         let (record_name, mark_owner) = (absolute(name)?, absolute(&mark_name(name)?)?);
-        if record.is_some() {
-            expect_none(&mut message, &record_name, RecordType::CNAME);
+        match (record, &before.cname) {
+            (Some((Data::Cname(target), ttl)), had) => {
+                put_cname(&mut message, &record_name, had.as_ref(), Some((target, *ttl)))?;
+            }
+            (None, Some(had)) => put_cname(&mut message, &record_name, Some(had), None)?,
+            (Some((Data::Text(text), ttl)), _) => {
+                expect_none(&mut message, &record_name, RecordType::CNAME);
+                put(&mut message, &record_name, &before.texts, Some(&(text.clone(), *ttl)));
+            }
+            (None, None) => put(&mut message, &record_name, &before.texts, None),
         }
-        put(&mut message, &record_name, &before.texts, record.as_ref());
         put(&mut message, &mark_owner, &before.marks, mark.as_ref());
     }
     Ok(message)
+}
+
+/// One name's CNAME, from `before` to `after`.
+fn put_cname(
+    message: &mut Message,
+    name: &Name,
+    before: Option<&(DnsName, u32)>,
+    after: Option<(&DnsName, u32)>,
+) -> Result<(), Unsayable> {
+    match before {
+        // "RRset exists (value dependent)", RFC 2136 §2.4.2.
+        Some((target, _)) => _ = message.add_pre_requisite(cname(name, 0, target)?),
+        None => {
+            // "Name is not in use", RFC 2136 §2.4.5: a CNAME beside other data is forbidden, and would be left out silently.
+            expect_none(message, name, RecordType::ANY);
+        }
+    }
+    let same = |(target, ttl): &(DnsName, u32)| after.is_some_and(|after| after == (target, *ttl));
+    if let Some((target, _)) = before.filter(|before| !same(before)) {
+        let mut gone = cname(name, 0, target)?;
+        gone.dns_class = DNSClass::NONE;
+        message.add_update(gone);
+    }
+    if let Some((target, ttl)) = after
+        && !before.is_some_and(same)
+    {
+        message.add_update(cname(name, ttl, target)?);
+    }
+    Ok(())
+}
+
+fn cname(name: &Name, ttl: u32, target: &DnsName) -> Result<Record, ProtoError> {
+    Ok(Record::from_rdata(name.clone(), ttl, RData::CNAME(CNAME(absolute(target)?))))
 }
 
 /// One name's TXTs, from `before` to `after`.
