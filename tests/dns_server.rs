@@ -47,7 +47,7 @@ async fn the_apex_has_soa_and_ns() {
     let server = served().await;
     let soa = SOA.replace(" 60 IN", " 3600 IN");
     assert_says(&server, &[APEX, "SOA"], &["Flags: qr aa rd;", "ANSWER: 1;", &soa]).await;
-    let ns = format!("{APEX}. 3600 IN NS ns1.provider.example.");
+    let ns = format!("{APEX}. 300 IN NS ns1.provider.example.");
     assert_says(&server, &[APEX, "NS"], &["Flags: qr aa rd;", "ANSWER: 1;", &ns]).await;
 }
 

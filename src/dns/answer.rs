@@ -11,8 +11,11 @@ use super::snapshot::{Found, Snapshot, Text, Zone};
 pub const PAYLOAD: u16 = 1232;
 /// Largest UDP reply without EDNS (RFC 1035 §4.2.1).
 const PLAIN: u16 = 512;
-/// TTL of SOA and NS in seconds.
+/// TTL of the SOA in seconds.
 pub const APEX_TTL: u32 = 3600;
+/// TTL of the NS in seconds. Resolvers go by it rather than by the delegation's (RFC 2181 §5.4.1): while a zone moves to other
+/// servers they come here for so long. A question for each resolver and five minutes is no load.
+pub const NS_TTL: u32 = 300;
 /// A pointer to the name in the question.
 const TO_QUESTION: [u8; 2] = [0xc0, 12];
 /// Seconds after which secondaries refresh, try again and give up (RFC 1035 §3.3.13).
@@ -246,7 +249,7 @@ impl<'b> Draft<'b> {
 
     fn name_servers(&mut self, zone: &Zone) {
         for server in &zone.name_servers {
-            self.record(&TO_QUESTION, kind::NS, APEX_TTL, server.len());
+            self.record(&TO_QUESTION, kind::NS, NS_TTL, server.len());
             self.out.extend_from_slice(server);
             self.answers += 1;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::answer::{APEX_TTL, PAYLOAD, write_record, write_soa_data};
+use super::answer::{APEX_TTL, NS_TTL, PAYLOAD, write_record, write_soa_data};
 use super::history::{Piece, is_after, pieces};
 use super::query::{HEADER, Query, Reader, kind};
 use super::snapshot::{Snapshot, Zone};
@@ -135,7 +135,7 @@ impl Transfer {
             }
             Item::Piece(Piece::Ns { owner, server }) => {
                 self.owner(owner, out);
-                write_record(out, &[], kind::NS, APEX_TTL, server.len());
+                write_record(out, &[], kind::NS, NS_TTL, server.len());
                 out.extend_from_slice(server);
             }
         }
