@@ -13,5 +13,7 @@ LABEL org.opencontainers.image.title="dkim-operator" \
       org.opencontainers.image.source="https://github.com/dkim-operator/dkim-operator" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /out/ /
+# The authorities that vouch for resolvers asked over TLS or HTTPS; the build image has them.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/dkim-operator"]
