@@ -135,6 +135,53 @@ async fn foreign_secondaries_follow() {
     }
 }
 
+/// As docs/publishing.md has it: who wants DNSSEC puts a Knot in front that signs what it fetches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_signs_the_zone() {
+    let address = Address::allocate().unwrap();
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(keys.path(), format!("hmac-sha256:{KEY}:{SECRET}\n")).unwrap();
+    let notify = address.port(53).to_string();
+    let args =
+        ["--transfer-key-file", &keys.path().display().to_string(), "--notify", &notify].map(str::to_owned);
+    let role = DnsRole::start(&[("a.example", "one")], &args).await;
+    let fetch = Fetch { zone: APEX, primary: role.address, key: KEY, secret: SECRET };
+    let signer = Secondary::start(Make::KnotSigning, address, fetch).await.unwrap();
+    until(signer.address(), "a.example", Some("one")).await;
+    let anchors = tempfile::NamedTempFile::new().unwrap();
+    eventually(Duration::from_secs(30), "the zone's keys are published", || async {
+        let text =
+            kdig(signer.address(), &[APEX, "DNSKEY", "+short", "+tcp"]).await.map_err(|e| e.to_string())?;
+        let line = text.lines().find(|line| line.starts_with("257 ")).ok_or("no key")?;
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let key = format!("{} {} {} \"{}\"", fields[0], fields[1], fields[2], fields[3..].concat());
+        let text = format!("trust-anchors {{ {APEX}. static-key {key}; }};\n");
+        std::fs::write(anchors.path(), text).map_err(|e| e.to_string())
+    })
+    .await
+    .unwrap();
+    let delv = async |name: String, says: &str, shows: &str| {
+        let (at, root) = (format!("@{}", signer.address().ip()), format!("+root={APEX}"));
+        let file = anchors.path().display().to_string();
+        let output = tokio::process::Command::new("delv")
+            .args([&at, "-a", &file, &root, &name, "TXT"])
+            .output()
+            .await
+            .map_err(|e| e.to_string())?;
+        let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
+        if text.contains(says) && text.contains(shows) { Ok(()) } else { Err(text) }
+    };
+    delv(name("a.example"), "; fully validated", "\"one\"").await.unwrap();
+    delv(name("nobody.example"), "; negative response, fully validated", "").await.unwrap();
+    // A change is signed as it comes.
+    role.put("a.example", "two").await;
+    eventually(Duration::from_secs(30), "the change is signed", || {
+        delv(name("a.example"), "; fully validated", "\"two\"")
+    })
+    .await
+    .unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn zones_are_for_those_with_a_key() {
     let keys = tempfile::NamedTempFile::new().unwrap();

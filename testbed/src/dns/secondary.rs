@@ -16,10 +16,12 @@ pub enum Make {
     Bind,
     /// nsd
     Nsd,
+    /// knotd, which signs what it fetches
+    KnotSigning,
 }
 
 impl Make {
-    /// All of them.
+    /// Those that serve what they fetch as it is.
     pub const ALL: [Self; 3] = [Self::Knot, Self::Bind, Self::Nsd];
 }
 
@@ -53,7 +55,7 @@ impl Secondary {
     /// Where it is not installed, or does not start; the message holds the end of its log.
     pub async fn start(make: Make, address: Address, fetch: Fetch<'_>) -> Result<Self> {
         let (name, program) = match make {
-            Make::Knot => ("knotd", binaries::system("knotd")?),
+            Make::Knot | Make::KnotSigning => ("knotd", binaries::system("knotd")?),
             Make::Bind => ("named", binaries::system("named")?),
             Make::Nsd => ("nsd", binaries::system("nsd")?),
         };
@@ -64,7 +66,8 @@ impl Secondary {
         let directory = scratch.path().display().to_string();
         let own = address.ip().to_string();
         let (text, args): (_, &[&str]) = match make {
-            Make::Knot => (knot(&directory, &own, fetch), &["-c"]),
+            Make::Knot => (knot(&directory, &own, fetch, ""), &["-c"]),
+            Make::KnotSigning => (knot(&directory, &own, fetch, "    dnssec-signing: on\n"), &["-c"]),
             Make::Bind => (bind(&directory, &own, fetch), &["-g", "-4", "-n", "1", "-c"]),
             Make::Nsd => (nsd(&directory, &own, fetch), &["-d", "-c"]),
         };
@@ -94,7 +97,7 @@ impl Secondary {
     }
 }
 
-fn knot(directory: &str, own: &str, fetch: Fetch<'_>) -> String {
+fn knot(directory: &str, own: &str, fetch: Fetch<'_>, signing: &str) -> String {
     let Fetch { zone, primary, key, secret } = fetch;
     let (ip, port) = (primary.ip(), primary.port());
     format!(
@@ -128,7 +131,7 @@ zone:
     storage: "{directory}/zones"
     master: primary
     acl: notify
-"#
+{signing}"#
     )
 }
 
