@@ -39,9 +39,10 @@ async fn hosted(label: &str, make: Make) -> Outcome {
     // What somebody has put there stays, and keeps nothing else from being published.
     let occupied = format!("occupied.{zone}");
     let (linked, addressed) = aliases(&occupied);
-    for record in
-        [format!("add {linked} 60 CNAME elsewhere.example."), format!("add {addressed} 60 A 192.0.2.1")]
-    {
+    for record in [
+        format!("add {linked} 60 CNAME elsewhere.example."),
+        format!("add {addressed} 60 CAA 0 issue \"ca.example\""),
+    ] {
         nsupdate(server.address(), &key, &zone, &record).await?;
     }
     world.create(&namespace, &occupied, reference.clone()).await;
@@ -79,7 +80,7 @@ async fn hosted(label: &str, make: Make) -> Outcome {
     })
     .await?;
     assert_eq!(lookup(server.address(), &linked, "CNAME").await?.data("CNAME"), ["elsewhere.example."]);
-    assert_eq!(lookup(server.address(), &addressed, "A").await?.data("A"), ["192.0.2.1"]);
+    assert_eq!(lookup(server.address(), &addressed, "CAA").await?.data("CAA").len(), 1);
     assert!(lookup(server.address(), &addressed, "CNAME").await?.data("CNAME").is_empty());
     let strange = world.record_sets().get(&foreign).await?;
     assert_eq!(strange.spec.cnames, None);
