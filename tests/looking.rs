@@ -4,16 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dkim_operator::lookup::{Limits, Looker, LookupConfig, Reach};
+use dkim_operator::lookup::{Limits, Looker, Lookout, LookoutConfig, LookupConfig, Pace, Reach};
 use dkim_operator::model::diagnosis::{LinkEvidence, RecordState, diagnose, link_evidence};
 use dkim_operator::model::name::{DnsName, DomainName};
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::{
     Failure, Observation, Outcome, Question, Security, ServerRole, SlotQuestion,
 };
-use dkim_testbed::{Address, Caching, DnsTree, FileServer, Knot, SlowWay, Unbound, ZoneText, lookup, txt};
+use dkim_testbed::{
+    Address, Caching, DnsTree, FileServer, Knot, SlowWay, Unbound, ZoneText, eventually, lookup, txt,
+};
 use jiff::Timestamp;
 
 type Test = Result<(), Box<dyn std::error::Error>>;
@@ -436,7 +439,7 @@ async fn resolvers_alone_do_where_nothing_else_is_let_out() -> Test {
 }
 
 #[tokio::test]
-async fn resolvers_are_asked_over_tls_if_their_certificate_is_right() -> Test {
+async fn resolvers_are_asked_over_tls_and_https_if_their_certificate_is_right() -> Test {
     let stage = Stage::start(&["private.com"]).await?;
     stage.host("private.com", &right("private.com")).await?;
     let (unbound, authority) = Unbound::over_tls(stage.tree.root().address().ip()).await?;
@@ -455,6 +458,13 @@ async fn resolvers_are_asked_over_tls_if_their_certificate_is_right() -> Test {
         (format!("tls://{ip}#dns.example"), &authority, RecordState::Unreachable),
         (format!("tls://{ip}"), &stranger, RecordState::Unreachable),
         (format!("tls://{ip}"), "", RecordState::Unreachable),
+        (format!("https://{ip}/dns-query"), &authority, RecordState::Verified),
+        (format!("https://{ip}#localhost"), &authority, RecordState::Verified),
+        (format!("https://{ip}#dns.example"), &authority, RecordState::Unreachable),
+        (format!("https://{ip}/elsewhere"), &authority, RecordState::Unreachable),
+        // A server for TLS alone waits for a question that never comes.
+        (format!("https://{ip}:853"), &authority, RecordState::Timeout),
+        (format!("https://{ip}"), &stranger, RecordState::Unreachable),
     ] {
         let seen = look(&Looker::new(only(&resolver, authorities)), "private.com").await;
         let (found, message) = told("private.com", &seen, SlotId::One);
@@ -467,10 +477,43 @@ async fn resolvers_are_asked_over_tls_if_their_certificate_is_right() -> Test {
         assert_eq!(there, state == RecordState::Verified);
     }
     // The zones' own servers are found through it as well.
-    let walks = LookupConfig { authoritative: true, ..only(&format!("tls://{ip}"), &authority) };
-    let seen = look(&Looker::new(walks), "private.com").await;
-    assert_eq!(told("private.com", &seen, SlotId::One).0, RecordState::Verified, "{seen:#?}");
-    assert_eq!(seen.slots[SlotId::One].alias[0].role, ServerRole::Authoritative);
+    for way in ["tls", "https"] {
+        let walks = LookupConfig { authoritative: true, ..only(&format!("{way}://{ip}"), &authority) };
+        let seen = look(&Looker::new(walks), "private.com").await;
+        assert_eq!(told("private.com", &seen, SlotId::One).0, RecordState::Verified, "{seen:#?}");
+        assert_eq!(seen.slots[SlotId::One].alias[0].role, ServerRole::Authoritative);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_resolver_that_is_shown_another_version_is_no_stale_cache() -> Test {
+    let stage = Stage::start(&["view.com"]).await?;
+    let address = Address::allocate()?;
+    let zones = [
+        ZoneText::new("view.com", 2, address.ip(), &right_lines("view.com"))?,
+        ZoneText::new("view.com", 2, address.ip(), "")?.only_for(stage.tree.resolver().ip()),
+    ];
+    let bind = FileServer::bind(address, &zones, 1232).await?;
+    stage.delegate("view.com", "ns1", bind.address().ip()).await?;
+    let (lookout, _news) = Lookout::new(LookoutConfig::default());
+    let looker = Arc::new(Looker::new(config(&[stage.tree.resolver()])));
+    lookout.watch(1, question("view.com"), Pace { every: Duration::from_secs(1) }, looker);
+    let mut said: Vec<String> = Vec::new();
+    eventually(Duration::from_secs(30), "the other view is told", || {
+        lookout.wake(&1);
+        let seen = lookout.latest(&1);
+        let (state, message) =
+            seen.map_or((RecordState::Pending, String::new()), |seen| told("view.com", &seen, SlotId::One));
+        let other = message.contains("goes on saying so");
+        said.push(format!("{state}: {}", redact(&message)));
+        let result = if other { Ok(()) } else { Err(message) };
+        async { result }
+    })
+    .await?;
+    let first = said.iter().find(|words| !words.starts_with("Pending")).unwrap();
+    assert!(first.starts_with("StaleNegativeCache") && first.contains("from its cache"), "{first}");
+    insta::assert_snapshot!(said.last().unwrap());
     Ok(())
 }
 

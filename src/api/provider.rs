@@ -243,13 +243,13 @@ impl Default for Publish {
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Verification {
-    /// Recursive resolvers to ask, as IP or IP:port, or as tls://IP#NAME for DNS over TLS, where NAME is what the
-    /// certificate must say. Those of the operator's pod where left out.
+    /// Recursive resolvers to ask, as IP or IP:port, as tls://IP#NAME for DNS over TLS, or as https://IP/dns-query#NAME for
+    /// DNS over HTTPS, where NAME is what the certificate must say. Those of the operator's pod where left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 320)))]
-    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^(tls://)?([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})(#[0-9A-Za-z.:-]+)?$') && (r.startsWith('tls://') || !r.contains('#')))").message("each of verification.resolvers must be an IP address or IP:port, such as 192.0.2.53 or [2001:db8::53]:53, or for DNS over TLS tls://192.0.2.53#dns.example; a name cannot be looked up before there is a resolver"))]
+    #[x_kube(validation = Rule::new(r"self.all(r, r.matches(r'^(([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})|tls://([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\]:[0-9]{1,5})(#[0-9A-Za-z.:-]+)?|https://([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?)(/[0-9A-Za-z._~/-]*)?(#[0-9A-Za-z.:-]+)?)$'))").message("each of verification.resolvers must be an IP address or IP:port, such as 192.0.2.53 or [2001:db8::53]:53, or for DNS over TLS tls://192.0.2.53#dns.example, or for DNS over HTTPS https://192.0.2.53/dns-query#dns.example; a name cannot be looked up before there is a resolver"))]
     pub resolvers: Vec<String>,
-    /// Certificates of authorities, as PEM, that vouch for resolvers asked over TLS. Those of the operator's image
+    /// Certificates of authorities, as PEM, that vouch for resolvers asked over TLS or HTTPS. Those of the operator's image
     /// where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]

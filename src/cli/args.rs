@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::api::HumanDuration;
-use crate::lookup::{self, Resolver};
+use crate::lookup::{self, Resolver, Way};
 
 /// The exit codes, for `--help`.
 const EXIT_CODES: &str = "\
@@ -176,8 +176,8 @@ pub struct CheckArgs {
     /// Offline.
     #[command(flatten)]
     pub offline: OfflineArgs,
-    /// Ask this resolver instead of the system's, as IP, IP:port, or tls://IP#NAME for DNS over TLS; may be given
-    /// several times.
+    /// Ask this resolver instead of the system's, as IP, IP:port, tls://IP#NAME for DNS over TLS, or
+    /// https://IP/dns-query#NAME for DNS over HTTPS; may be given several times.
     #[arg(long = "resolver", value_name = "IP[:PORT]")]
     pub resolvers: Vec<Resolver>,
     /// Ask resolvers only, not the zones' own servers: where a firewall lets no DNS out. What resolvers say may
@@ -220,8 +220,7 @@ pub struct ExportArgs {
     /// Which domain.
     #[command(flatten)]
     pub domain: DomainArgs,
-    /// Encrypt for whoever has the age identity of this recipient (age1…, as age-keygen prints it); may be given
-    /// several times.
+    /// Encrypt for whoever has the age identity of this recipient (age1…, as age-keygen prints it); may be given several times.
     // Not parsed here: clap repeats what it cannot read, and somebody will give a secret identity.
     #[arg(short, long = "recipient", value_name = "RECIPIENT", required = true)]
     pub recipients: Vec<String>,
@@ -275,7 +274,7 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         )
     };
     match text.parse::<Resolver>() {
-        Ok(Resolver { address, tls: None }) => Ok(address),
+        Ok(Resolver { address, way: Way::Plain }) => Ok(address),
         _ => Err(fault()),
     }
 }

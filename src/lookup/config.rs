@@ -16,7 +16,7 @@ pub const DNS_PORT: u16 = 53;
 pub struct LookupConfig {
     /// Recursive resolvers; those of the system where empty.
     pub resolvers: Vec<Resolver>,
-    /// Authorities, as PEM, that certificates of resolvers asked over TLS are checked against; those of the system
+    /// Authorities, as PEM, that certificates of resolvers asked over TLS or HTTPS are checked against; those of the system
     /// where none are given.
     pub authorities: Option<String>,
     /// Whether to ask the zones' own servers.

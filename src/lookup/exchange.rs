@@ -17,8 +17,8 @@ use crate::model::sighting::Failure;
 
 /// What is offered to servers as the largest UDP answer: fits unfragmented everywhere (DNS flag day 2020).
 const PAYLOAD: u16 = 1232;
-/// The longest answer that is read over TCP, in bytes: far more than any key or delegation needs.
-const MAX_ANSWER: u16 = 16_384;
+/// The longest answer that is read over a stream, in bytes: far more than any key or delegation needs.
+pub(super) const MAX_ANSWER: u16 = 16_384;
 
 /// A question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Ask {
         Self { unchecked: true, ..self.clone() }
     }
 
-    fn message(&self, edns: bool) -> Message {
+    /// The question as a message, with a fresh id.
+    pub(super) fn message(&self, edns: bool) -> Message {
         let mut query = Message::new(random_id(), MessageType::Query, OpCode::Query);
         query.metadata.recursion_desired = self.recursion;
         query.metadata.checking_disabled = self.unchecked;
@@ -190,7 +191,8 @@ async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
     if answers(&message, query) { Ok(message) } else { Err(Failure::Malformed) }
 }
 
-fn answers(message: &Message, query: &Message) -> bool {
+/// Whether a message answers this very question.
+pub(super) fn answers(message: &Message, query: &Message) -> bool {
     let asked = message.queries == query.queries;
     // A server that cannot read the question need not repeat it (RFC 1035 §4.1.1, RCODE 1).
     let unread = message.queries.is_empty() && message.metadata.response_code == ResponseCode::FormErr;

@@ -4,6 +4,7 @@ mod pace;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod views;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,6 +25,7 @@ use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, Serve
 pub use pace::Pace;
 use pace::Rhythm;
 use queue::{Lane, Queue, Ticket};
+use views::Views;
 
 /// Something that looks once: DNS, or in tests a stand-in for it.
 pub trait Look: Send + Sync + 'static {
@@ -75,6 +77,7 @@ struct Watched {
     rhythm: Rhythm,
     looker: Arc<dyn Look>,
     latest: Option<Arc<Observation>>,
+    views: Views,
     /// The place in the queue; `None` while a look is under way.
     ticket: Option<Ticket>,
     /// A look was asked for: tell of its end even if nothing changed.
@@ -189,6 +192,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Lookout<K> {
                 rhythm: Rhythm::new(now),
                 looker,
                 latest: None,
+                views: Views::default(),
                 ticket: None,
                 woken: false,
                 woken_late: false,
@@ -312,6 +316,9 @@ impl<K: Clone + Eq + Hash> State<K> {
         // Who asked while this look was under way may know of something newer.
         watched.woken = std::mem::take(&mut watched.woken_late);
         let pause = watched.rhythm.pause(watched.pace, &watched.question, &seen, now);
+        for (slot, wanted) in seen.slots.0.iter_mut().zip(&watched.question.slots.0) {
+            slot.other_view = watched.views.look(wanted, slot, now);
+        }
         for slot in &mut seen.slots.0 {
             slot.again = Some(pause.promise);
         }
@@ -396,7 +403,9 @@ fn compare(
             (&a.target_txt, &b.target_txt),
             (&a.domain_absent, &b.domain_absent),
         ];
-        a.chain != b.chain || lists.into_iter().any(|(a, b)| plain(a) != plain(b))
+        a.chain != b.chain
+            || a.other_view != b.other_view
+            || lists.into_iter().any(|(a, b)| plain(a) != plain(b))
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod config;
 mod exchange;
+mod https;
 mod looker;
 mod lookout;
 mod pacer;
@@ -21,5 +22,5 @@ pub use looker::Looker;
 pub use lookout::{Look, Lookout, LookoutConfig, Pace};
 pub use reach::Reach;
 pub use reply::Reply;
-pub use resolver::{NoResolver, Resolver};
+pub use resolver::{NoResolver, Resolver, Way};
 pub use wire::system_resolvers;

@@ -12,10 +12,11 @@ use tokio_rustls::TlsConnector;
 
 use super::config::LookupConfig;
 use super::exchange::{self, Ask};
+use super::https;
 use super::pacer::{Pacer, Ration};
 use super::reach::Reach;
 use super::reply::Reply;
-use super::resolver::{self, Resolver};
+use super::resolver::{self, Resolver, Way};
 use crate::model::name::DnsName;
 use crate::model::sighting::{self, Failure, Outcome, Security, ServerAnswer, ServerRole};
 
@@ -58,6 +59,7 @@ impl<'a> Trip<'a> {
 pub struct Wire {
     resolvers: Vec<Resolver>,
     tls: Option<Arc<ClientConfig>>,
+    https: Option<Arc<ClientConfig>>,
     roots: Vec<SocketAddr>,
     reach: Reach,
     pacer: Pacer,
@@ -74,9 +76,12 @@ impl Wire {
         } else {
             resolvers
         };
-        let encrypted = resolvers.iter().any(|resolver| resolver.tls.is_some());
-        let tls = if encrypted { resolver::trust(authorities.as_deref()) } else { None };
-        Self { resolvers, tls, roots, reach, pacer: Pacer::new(limits), sent: Arc::default() }
+        let trust =
+            |used: bool, protocol| used.then(|| resolver::trust(authorities.as_deref(), protocol)).flatten();
+        let any = |is: fn(&Way) -> bool| resolvers.iter().any(|resolver| is(&resolver.way));
+        let tls = trust(any(|way| matches!(way, Way::Tls { .. })), None);
+        let https = trust(any(|way| matches!(way, Way::Https { .. })), Some(b"h2"));
+        Self { resolvers, tls, https, roots, reach, pacer: Pacer::new(limits), sent: Arc::default() }
     }
 
     /// The recursive resolvers.
@@ -127,10 +132,19 @@ impl Wire {
         resolver: &Resolver,
         ask: &Ask,
     ) -> Result<Reply, Failure> {
-        let Resolver { address, tls: name } = resolver;
-        let Some(name) = name else { return self.ask(trip, *address, None, ask).await };
-        let tls = TlsConnector::from(self.tls.clone().ok_or(Failure::Unreachable)?);
-        let once = || self.bounded(trip, *address, None, exchange::ask_over_tls(&tls, *address, name, ask));
+        let Resolver { address, way } = resolver;
+        let config = match way {
+            Way::Plain => return self.ask(trip, *address, None, ask).await,
+            Way::Tls { .. } => &self.tls,
+            Way::Https { .. } => &self.https,
+        };
+        let tls = TlsConnector::from(config.clone().ok_or(Failure::Unreachable)?);
+        let exchange = async || match way {
+            Way::Https { name, path } => https::ask(&tls, *address, name, path, ask).await,
+            Way::Tls { name } => exchange::ask_over_tls(&tls, *address, name, ask).await,
+            Way::Plain => exchange::ask_once(*address, ask).await,
+        };
+        let once = || self.bounded(trip, *address, None, exchange());
         match once().await {
             Err(Failure::Timeout | Failure::Malformed) => once().await,
             other => other,

@@ -71,6 +71,9 @@ pub struct SlotSighting {
     pub negative_ttl: Option<u32>,
     /// Within how many seconds the next look follows, where one does.
     pub again: Option<u32>,
+    /// Resolvers that have been saying something else than the zone's servers for longer than they may remember it: they are
+    /// shown another version of the zone. Known only to who looks again and again.
+    pub other_view: Vec<SocketAddr>,
 }
 
 /// What follows behind the first target of a CNAME that does not point where it should.

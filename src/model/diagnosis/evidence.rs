@@ -1,5 +1,7 @@
 //! What answers prove. Conservative: a failure proves nothing, and one server that contradicts spoils a proof.
 
+use std::net::SocketAddr;
+
 use crate::model::key::KeyFingerprint;
 use crate::model::record::KeyRecord;
 use crate::model::sighting::{Failure, Outcome, ServerAnswer, ServerRole, SlotQuestion, SlotSighting};
@@ -162,6 +164,12 @@ pub(super) fn stale<'a>(question: &SlotQuestion, sighting: &'a SlotSighting) -> 
     };
     let own = heard(&sighting.alias).first().is_some_and(|a| a.role == ServerRole::Authoritative);
     if own { sighting.alias.iter().filter(behind).collect() } else { Vec::new() }
+}
+
+/// Resolvers that say something else than the zone's servers, which are right, and for how many seconds they may remember it.
+#[must_use]
+pub fn behind(question: &SlotQuestion, sighting: &SlotSighting) -> Vec<(SocketAddr, u32)> {
+    stale(question, sighting).into_iter().map(|a| (a.address, memory(&a.outcome))).collect()
 }
 
 /// For how long the answer may be remembered, as far as anybody does.

@@ -9,7 +9,9 @@ mod words;
 
 use std::fmt;
 
-pub use evidence::{KeyEvidence, LinkEvidence, copy_evidence, key_evidence, link_evidence, present_ttl};
+pub use evidence::{
+    KeyEvidence, LinkEvidence, behind, copy_evidence, key_evidence, link_evidence, present_ttl,
+};
 pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;
 
@@ -72,7 +74,7 @@ pub enum RecordState {
 
 impl RecordState {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Pending,
         Self::Verified,
         Self::Flattened,
@@ -91,6 +93,7 @@ impl RecordState {
         Self::Wildcard,
         Self::CnameLoop,
         Self::ChainTooLong,
+        Self::OtherKey,
         Self::PartlyPropagated,
         Self::LameDelegation,
         Self::DnssecBogus,

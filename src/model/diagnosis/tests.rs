@@ -97,6 +97,14 @@ fn situations() -> Vec<(&'static str, RecordState, SlotSighting)> {
             S::StaleNegativeCache,
             seen(vec![right(), resolver_says(Outcome::NxDomain { negative_ttl: 480 })]),
         ),
+        (
+            "another view",
+            S::StaleNegativeCache,
+            SlotSighting {
+                other_view: vec![resolver_says(no()).address],
+                ..seen(vec![right(), resolver_says(Outcome::NxDomain { negative_ttl: 480 })])
+            },
+        ),
         ("stale target", S::StaleNegativeCache, seen(vec![right(), resolver_says(cname("old.example.net"))])),
         (
             "missing",

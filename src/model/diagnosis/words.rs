@@ -131,6 +131,20 @@ fn there(
         );
     }
     let behind = stale(wanted, sighting);
+    if let Some(other) = behind.iter().find(|a| sighting.other_view.contains(&a.address)) {
+        return Finding::new(
+            RecordState::StaleNegativeCache,
+            format!(
+                "{have} {alias}, but {} {}, and goes on saying so after what it may remember has run out: it is shown another version of the zone (split horizon).",
+                server(other),
+                says(&other.outcome, wanted)
+            ),
+            format!(
+                "Receivers that ask such a resolver do not find the key. Publish {} in that version of the zone, too; if only your own network sees it, tell the mail provider, who can have other resolvers asked (spec.verification.resolvers).",
+                record(wanted, question)
+            ),
+        );
+    }
     if let Some(first) = behind.first() {
         let longest = behind.iter().map(|a| memory(&a.outcome)).max().unwrap_or(0);
         let rest = SignedDuration::from_secs(i64::from(longest));

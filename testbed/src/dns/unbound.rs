@@ -56,7 +56,7 @@ impl Unbound {
         Self::start_with(root, caching, Some(ds), None).await
     }
 
-    /// Starts one that answers over TLS, too, at port 853, with a certificate for its address and for `localhost`;
+    /// Starts one that answers over TLS, too, at port 853, and over HTTPS at port 443, with a certificate for its address and for `localhost`;
     /// returns it with the authority's certificate as PEM.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Unbound {
                 let key = scratch.write("tls.key", certificates.key)?;
                 let certificate = scratch.write("tls.pem", certificates.certificate)?;
                 let text = format!(
-                    "    interface: {}@853\n    tls-port: 853\n    tls-service-key: \"{}\"\n    tls-service-pem: \"{}\"\n",
+                    "    interface: {0}@853\n    tls-port: 853\n    interface: {0}@443\n    https-port: 443\n    http-endpoint: \"/dns-query\"\n    tls-service-key: \"{1}\"\n    tls-service-pem: \"{2}\"\n",
                     address.ip(),
                     key.display(),
                     certificate.display()
