@@ -19,10 +19,12 @@ pub fn publish_cname(name: &DnsName, seen: &Seen, target: &DnsName, ttl: u32, ma
         Some((found, _)) if found != target && !ours => {
             return Step::Conflict(words::no_cname(name, &format!("a CNAME to {found}")));
         }
-        Some((found, had)) if found == target && *had == ttl => {
-            if seen.marks.first().is_some_and(|(text, _)| joined(text) == mark.to_string()) {
-                return Step::Nothing;
-            }
+        Some((found, had))
+            if found == target
+                && *had == ttl
+                && seen.marks.first().is_some_and(|(text, _)| joined(text) == mark.to_string()) =>
+        {
+            return Step::Nothing;
         }
         _ => {}
     }

@@ -60,7 +60,7 @@ fn put_cname(
 ) -> Result<(), Unsayable> {
     match before {
         // "RRset exists (value dependent)", RFC 2136 §2.4.2.
-        Some((target, _)) => _ = message.add_pre_requisite(cname(name, 0, target)?),
+        Some((target, _)) => message.add_pre_requisite(cname(name, 0, target)?),
         None => {
             // "Name is not in use", RFC 2136 §2.4.5: a CNAME beside other data is forbidden, and would be left out silently.
             expect_none(message, name, RecordType::ANY);
