@@ -114,7 +114,12 @@ impl Vault {
             VaultChange::Move(change) => self.apply_move(change, now),
             VaultChange::OpenSecond { selectors } => {
                 if self.rings.second.is_none() {
-                    self.rings.second = Some(Keyring::new(selectors.clone(), now));
+                    let mut ring = Keyring::new(selectors.clone(), now);
+                    // Nobody knows whether these names answered until just now, for an earlier second signature.
+                    if self.last_serial() > 0 {
+                        ring.lower_ttl(self.home.ttl.max(self.home.negative_ttl()));
+                    }
+                    self.rings.second = Some(ring);
                 }
             }
             VaultChange::CloseSecond => {
