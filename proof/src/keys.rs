@@ -13,6 +13,9 @@ use jiff::Timestamp;
 const RSA_LEN: usize = 294;
 const ED25519_LEN: usize = 32;
 
+/// The tag of the key that a user brings: it has no serial of ours in it.
+pub const BROUGHT: u8 = 100;
+
 /// Which key: two keys of one serial differ in their tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId {
@@ -46,7 +49,7 @@ pub fn make(id: KeyId, created: Timestamp) -> KeyInfo {
         fingerprint: KeyFingerprint::of(&bytes),
         public,
         created,
-        imported: false,
+        imported: id.tag == BROUGHT,
     }
 }
 
@@ -68,6 +71,12 @@ pub fn in_record(text: &str) -> Option<KeyId> {
         KeyRecord::Key(public) => Some(identify(&public)),
         KeyRecord::Revoked { .. } => None,
     }
+}
+
+/// The TXT of a key that is revoked.
+#[must_use]
+pub fn revoked() -> String {
+    KeyRecord::Revoked { algorithm: Algorithm::Rsa }.to_string()
 }
 
 /// The TXT that publishes a key.

@@ -1,27 +1,29 @@
 //! One reconcile as pure steps over Secret and record set: the operator's own functions, in the order in which
 //! `controller/apply.rs` calls them.
 
-use dkim_operator::api::{DkimRecordSetSpec, PublishedRecord};
+use dkim_operator::api::DkimRecordSetSpec;
 use dkim_operator::model::acceptance::Order;
+use dkim_operator::model::home::Home;
 use dkim_operator::model::key::KeyKind;
 use dkim_operator::model::keyring::{KeyInfo, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
-use dkim_operator::model::rotation::{Change, LaneObserved, Sights, VaultDecision};
+use dkim_operator::model::rotation::{Change, LaneObserved, Move, Sights, VaultDecision};
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use dkim_operator::model::vault::{Vault, VaultChange};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::rules::Rules;
 
 /// What is in the key Secret: the vault, and which private keys lie beside it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// The vault.
     pub vault: Vault,
     /// Whether each slot's private key is there.
-    pub keys: PerSlot<bool>,
+    pub keys: PerLane<PerSlot<bool>>,
 }
 
 /// A reconcile that has been decided and not yet written.
@@ -30,25 +32,34 @@ pub struct Plan {
     /// What was decided.
     pub decision: VaultDecision,
     /// First write, where a key is about to sign: the record set with its mark.
-    pub mark: Option<Vec<PublishedRecord>>,
+    pub mark: Option<DkimRecordSetSpec>,
     /// Second write: the Secret.
     pub secret: Stored,
     /// Third write: the record set.
-    pub follow: Vec<PublishedRecord>,
+    pub follow: DkimRecordSetSpec,
 }
 
 impl Plan {
     /// The changes of keys.
-    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+    pub fn changes(&self) -> impl Iterator<Item = (LaneId, &Change)> {
         self.decision.changes.iter().filter_map(|change| match change {
-            VaultChange::Key { change, .. } => Some(change),
+            VaultChange::Key { lane, change } => Some((*lane, change)),
+            _ => None,
+        })
+    }
+
+    /// The steps of a move.
+    pub fn moves(&self) -> impl Iterator<Item = &Move> {
+        self.decision.changes.iter().filter_map(|change| match change {
+            VaultChange::Move(step) => Some(step),
             _ => None,
         })
     }
 }
 
-/// The record set as an object.
-fn set(order: &Order, records: &[PublishedRecord]) -> DkimRecordSetSpec {
+/// A record set without records.
+#[must_use]
+pub fn empty_set(order: &Order) -> DkimRecordSetSpec {
     DkimRecordSetSpec {
         claim_ref: None,
         provider: order.provider.clone(),
@@ -56,76 +67,92 @@ fn set(order: &Order, records: &[PublishedRecord]) -> DkimRecordSetSpec {
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: order.drain_time().as_secs(),
-        // What is left of a claim here are its records.
         last_serial: 0,
-        records: records.to_vec(),
+        records: Vec::new(),
         former: Vec::new(),
         cnames: None,
     }
 }
 
-/// The Secret as it is, or where it is gone, as it is made anew from the record set.
+/// Whether anything is published.
 #[must_use]
-pub fn open(order: &Order, secret: Option<&Stored>, records: &[PublishedRecord], now: Timestamp) -> Stored {
-    if let Some(stored) = secret {
-        return stored.clone();
-    }
-    let existing = set(order, records);
-    let vault = publication::recover(
-        &order.domain,
-        &order.home,
-        &order.selectors(),
-        &existing,
-        order.drain_time(),
-        now,
-    );
-    Stored { vault, keys: PerSlot([false; 2]) }
+pub fn publishes(set: &DkimRecordSetSpec) -> bool {
+    set.placements().any(|place| !place.records.is_empty())
 }
 
-/// Decides, and works out all three writes. `make` makes the key with a serial.
+/// The Secret as it is, or where it is gone, or older than what is published, as it is made anew from the record set.
+#[must_use]
+pub fn open(order: &Order, secret: Option<&Stored>, set: &DkimRecordSetSpec, now: Timestamp) -> Stored {
+    if let Some(stored) = secret.filter(|stored| !publication::is_ahead_of(set, &stored.vault)) {
+        return stored.clone();
+    }
+    let (selectors, drain) = (order.selectors(), order.drain_time());
+    let vault = publication::recover(&order.domain, &order.home, &selectors, set, drain, now);
+    let keys = vault.rings.map(|_, _| PerSlot([false; 2]));
+    Stored { vault, keys }
+}
+
+/// What a reconcile has seen of the world.
+pub struct Eyes<'a> {
+    /// The last look at the names of a home, for a lane; none where nobody has looked.
+    pub look: &'a dyn Fn(LaneId, &Home) -> Option<Observation>,
+    /// In which slots a signer still uses the key before.
+    pub in_use: PerLane<PerSlot<bool>>,
+}
+
+/// Decides, and works out all three writes. `make` makes the key of a serial, or takes in the one that the user brings.
 #[must_use]
 pub fn plan(
     rules: &Rules,
     order: &Order,
     before: &Stored,
-    records: &[PublishedRecord],
-    observation: Option<&Observation>,
+    set: &DkimRecordSetSpec,
+    eyes: &Eyes<'_>,
     now: Timestamp,
-    mut make: impl FnMut(u64, KeyKind, Timestamp) -> KeyInfo,
+    mut make: impl FnMut(u64, KeyKind, bool, Timestamp) -> KeyInfo,
 ) -> Plan {
     // Before anything is published nobody looks.
-    let observation = observation.filter(|_| !records.is_empty());
-    let home = observation.map(|o| rules.evidence(o, order, &before.vault.rings.primary));
-    let primary = LaneObserved {
-        sights: Sights { home, next: None },
-        custody: before.keys,
-        in_use: PerSlot([false; 2]),
-    };
-    let decision = rules.decide(&before.vault, order, &PerLane { primary, second: None }, now);
+    let looks = publishes(set);
+    let observed = before.vault.rings.map(|lane, ring| {
+        let sight = |home: &Home| {
+            let observation = (eyes.look)(lane, home).filter(|_| looks)?;
+            rules.evidence(&observation, order, lane, home, ring)
+        };
+        let sights = Sights {
+            home: sight(&before.vault.home),
+            next: before.vault.moving.as_ref().and_then(|moving| sight(&moving.to)),
+        };
+        let custody = before.keys.get(lane).copied().unwrap_or_default();
+        let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
+        LaneObserved { sights, custody, in_use }
+    });
+    let decision = rules.decide(&before.vault, order, &observed, now);
     let now = rules.moment(&before.vault, now);
-    let publish = |records: &[PublishedRecord], vault: &Vault, armed: &[(LaneId, SlotId)]| {
-        let existing = set(order, records);
-        let all = publication::publish(&existing, vault, &order.home, armed, order.drain_time(), now);
-        assert!(all.former.is_empty(), "nothing moves here");
-        all.records
-    };
     let armed: Vec<(LaneId, SlotId)> = decision.armed().collect();
-    let mark = (!armed.is_empty()).then(|| publish(records, &before.vault, &armed));
+    let mark = (!armed.is_empty()).then(|| rules.publish(order, set, &before.vault, &armed, now));
     let mut secret = before.clone();
     for change in &decision.changes {
         secret.vault.apply(change, now);
-        if let VaultChange::Key { change: Change::Generate { slot, kind, .. }, .. } = change {
-            let key = make(rules.next_serial(&secret.vault), *kind, now);
-            secret.vault.rings.primary.install(*slot, key);
-            secret.keys[*slot] = true;
+        secret.keys.second =
+            secret.vault.rings.second.is_some().then(|| secret.keys.second.unwrap_or_default());
+        let VaultChange::Key { lane, change: Change::Generate { slot, kind, import, .. } } = change else {
+            continue;
+        };
+        let key = make(rules.next_serial(&secret.vault), *kind, *import, now);
+        if let (Some(ring), Some(keys)) = (secret.vault.rings.get_mut(*lane), secret.keys.get_mut(*lane)) {
+            ring.install(*slot, key);
+            keys[*slot] = true;
         }
     }
-    for slot in SlotId::ALL {
-        let phase = &secret.vault.rings.primary.slots[slot].phase;
-        if matches!(phase, Phase::Empty | Phase::Revoked { .. }) {
-            secret.keys[slot] = false;
+    for (lane, ring) in secret.vault.rings.iter() {
+        for (slot, state) in ring.slots.iter() {
+            if let (Phase::Empty | Phase::Revoked { .. }, Some(keys)) =
+                (&state.phase, secret.keys.get_mut(lane))
+            {
+                keys[slot] = false;
+            }
         }
     }
-    let follow = publish(mark.as_deref().unwrap_or(records), &secret.vault, &[]);
+    let follow = rules.publish(order, mark.as_ref().unwrap_or(set), &secret.vault, &[], now);
     Plan { decision, mark, secret, follow }
 }

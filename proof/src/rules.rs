@@ -3,24 +3,25 @@
 //! A fault never touches the operator's code: it alters what one of its functions is told, or what comes of what it
 //! answered. A proof that passes with a fault in place proves nothing, so every one of them must be caught.
 
-use dkim_operator::api::PublishedRecord;
+use dkim_operator::api::DkimRecordSetSpec;
 use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::cadence::Cadence;
+use dkim_operator::model::home::Home;
 use dkim_operator::model::keyring::{Keyring, Link, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
 use dkim_operator::model::rotation::{
-    self, Change, Evidence, KeySight, LaneObserved, LinkSight, Policy, VaultDecision, Wanted,
+    self, Cause, Change, Evidence, KeySight, LaneObserved, LinkSight, Move, Policy, VaultDecision, Wanted,
 };
-use dkim_operator::model::selector::SlotId;
+use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use dkim_operator::model::vault::{Vault, VaultChange};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::checker::world::faults;
+use crate::checker::world::{Story, faults};
 
 macro_rules! mutants {
-    ($($(#[doc = $what:literal])* $name:ident $(@ $($kind:ident)|+)?,)*) => {
+    ($($(#[doc = $what:literal])* $name:ident $(@ $($kind:ident)|+)? $(in $story:ident)?,)*) => {
         /// One seeded fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Mutant { $($(#[doc = $what])* $name,)* }
@@ -30,8 +31,14 @@ macro_rules! mutants {
 
             /// The kinds of faults, bits of [`faults`], it takes one of each to show it; none for most.
             #[must_use]
-            pub fn shown_by(self) -> u8 {
+            pub fn shown_by(self) -> u16 {
                 match self { $(Self::$name => 0 $($(| faults::$kind)+)?,)* }
+            }
+
+            /// In which world it shows, if not in that of a domain with nothing special.
+            #[must_use]
+            pub fn story(self) -> Option<Story> {
+                match self { $(Self::$name => None::<Story>$(.or(Some(Story::$story)))?,)* }
             }
         }
     };
@@ -80,6 +87,34 @@ mutants! {
     ReleasedAtOnce @ DELETE,
     /// Writes are not compared with what is there.
     LastWriteWins @ SECOND,
+    /// A key in the wrong hands drains like any other.
+    CompromisedDrains @ COMPROMISE in Compromised,
+    /// A key in the wrong hands is published as valid after it is revoked.
+    RevokedAsValid @ COMPROMISE in Compromised,
+    /// That a key is in the wrong hands is not heeded.
+    CompromiseIgnored @ COMPROMISE in Compromised,
+    /// What a signer reports is not heeded.
+    HoldIgnored @ LAG in Reported,
+    /// A key that a signer was late with goes the moment that it is free.
+    FreedTooEarly @ LAG in Reported,
+    /// Where the record set is gone, the Secret is taken for gone as well.
+    RebuildMakesKeys @ LOSS in Running,
+    /// Keys that were left behind on purpose are not taken up again.
+    OrphanMakesKeys @ DELETE in Orphaned,
+    /// The names of before a move are taken out of publication with it.
+    MoveForgetsOldNames @ MOVE in Moved,
+    /// Signers are told of new names before keys answer there.
+    MoveUnseen @ MOVE in Moved,
+    /// The new CNAMEs are shown before their targets have settled.
+    MoveUnsettled @ MOVE in Moved,
+    /// The second signature's keys are not rolled along.
+    AlongIgnored in Doubled,
+    /// The second signature's keys go at once when it is not wanted any more.
+    RetiredAtOnce @ EDIT in Doubled,
+    /// A copy that a tenant published of the key before counts for the new one.
+    CopyKept in Copied,
+    /// A key that was brought is taken in again.
+    ImportTwice in Brought,
 }
 
 /// The rules in force.
@@ -108,12 +143,23 @@ impl Rules {
         };
         let (mut vault, mut policy) = (vault.clone(), order.lanes.primary.policy.clone());
         let (mut observed, now) = (observed.clone(), self.moment(&vault, now));
-        let evidence = observed.primary.sights.home.as_mut();
-        mislead(mutant, &mut vault.rings.primary, &mut policy, evidence, now);
-        let policies = PerLane { primary: &policy, second: None };
-        let wanted = Wanted { home: &order.home, policies, second: None };
-        let mut decision = rotation::decide_vault(&vault, &wanted, &observed, now);
-        distort(mutant, &mut decision.changes, now);
+        let sights = &mut observed.primary.sights;
+        for evidence in [&mut sights.home, &mut sights.next] {
+            mislead(mutant, &mut vault.rings.primary, &mut policy, evidence.as_mut(), now);
+        }
+        if mutant == Mutant::HoldIgnored {
+            observed.primary.in_use = Default::default();
+        }
+        let given = order.wanted();
+        let policies = PerLane { primary: &policy, second: given.policies.second };
+        let mut decision = rotation::decide_vault(&vault, &Wanted { policies, ..given }, &observed, now);
+        if mutant == Mutant::AlongIgnored {
+            let along = |c: &VaultChange| {
+                matches!(c, VaultChange::Key { change: Change::Activate { cause: Cause::Along, .. }, .. })
+            };
+            decision.changes.retain(|change| !along(change));
+        }
+        distort(mutant, &mut decision.changes, policy.drain_time(), now);
         decision
     }
 
@@ -125,15 +171,58 @@ impl Rules {
 
     /// What a look proves.
     #[must_use]
-    pub fn evidence(&self, observation: &Observation, order: &Order, ring: &Keyring) -> Evidence {
+    pub fn evidence(
+        &self,
+        observation: &Observation,
+        order: &Order,
+        lane: LaneId,
+        home: &Home,
+        ring: &Keyring,
+    ) -> Option<Evidence> {
         let mut heard = observation.clone();
         if self.are(Mutant::OneServerAsked) {
             for slot in SlotId::ALL {
                 heard.slots[slot].target_txt.truncate(1);
             }
         }
-        let question = order.question(LaneId::Primary, &order.lanes.primary.targets).expect("always there");
-        Evidence::of(&heard, &question, ring, order.delegation)
+        let selectors = PerSlot::from_fn(|slot| ring.slots[slot].selector.clone());
+        let question = order.question(lane, &home.targets(&selectors).ok()?)?;
+        Some(Evidence::of(&heard, &question, ring, order.delegation))
+    }
+
+    /// What is published of a vault.
+    #[must_use]
+    pub fn publish(
+        &self,
+        order: &Order,
+        set: &DkimRecordSetSpec,
+        vault: &Vault,
+        armed: &[(LaneId, SlotId)],
+        now: Timestamp,
+    ) -> DkimRecordSetSpec {
+        let mut vault = vault.clone();
+        if self.are(Mutant::RevokedAsValid) {
+            for slot in SlotId::ALL {
+                let phase = &mut vault.rings.primary.slots[slot].phase;
+                if let Phase::Revoked { key, since, until } = phase.clone() {
+                    *phase = Phase::Draining { key, since, until, held: false };
+                }
+            }
+        }
+        let drain = order.drain_time();
+        let all = publication::publish(set, &vault, &order.home, armed, drain, now);
+        let forgets = self.are(Mutant::MoveForgetsOldNames) && vault.moving.is_none();
+        DkimRecordSetSpec {
+            claim_ref: None,
+            provider: order.provider.clone(),
+            guid: order.home.guid.to_string(),
+            zone: order.home.zone.clone(),
+            orphaned: false,
+            drain_seconds: drain.as_secs(),
+            last_serial: publication::last_serial(set, &vault),
+            records: all.records,
+            former: if forgets { Vec::new() } else { all.former },
+        }
     }
 
     /// The serial of the next key.
@@ -147,11 +236,26 @@ impl Rules {
     #[must_use]
     pub fn release(
         &self,
-        records: &[PublishedRecord],
+        set: &DkimRecordSetSpec,
         drain: SignedDuration,
         now: Timestamp,
-    ) -> Vec<PublishedRecord> {
-        if self.are(Mutant::ReleasedAtOnce) { Vec::new() } else { publication::release(records, drain, now) }
+    ) -> publication::Publication {
+        if self.are(Mutant::ReleasedAtOnce) {
+            return publication::Publication::default();
+        }
+        publication::release_all(set, drain, now)
+    }
+
+    /// Whether keys survive that the DkimDomain is made again.
+    #[must_use]
+    pub fn takes_up_orphans(&self) -> bool {
+        !self.are(Mutant::OrphanMakesKeys)
+    }
+
+    /// Whether keys survive that the record set is gone.
+    #[must_use]
+    pub fn rebuilds(&self) -> bool {
+        !self.are(Mutant::RebuildMakesKeys)
     }
 
     /// Whether a write fails where somebody wrote in between.
@@ -178,6 +282,9 @@ fn mislead(
         Mutant::PauseIgnored => policy.paused = false,
         Mutant::TwiceAsOften => policy.cadence = twice_as_often(&policy.cadence),
         Mutant::RequestRepeated => ring.log.noted_request = None,
+        Mutant::CompromiseIgnored => policy.compromised_at = None,
+        Mutant::CopyKept => policy.link_per_key = false,
+        Mutant::ImportTwice => ring.log.imported.clear(),
         _ => {}
     }
     for slot in SlotId::ALL {
@@ -206,7 +313,7 @@ fn mislead(
     for slot in SlotId::ALL {
         let seen = &mut evidence.slots[slot];
         match mutant {
-            Mutant::SwitchBeforePublish => seen.key = KeySight::Matches,
+            Mutant::SwitchBeforePublish | Mutant::MoveUnseen => seen.key = KeySight::Matches,
             Mutant::LinksNotNeeded => seen.link = LinkSight::Verified { older_ttl: 0 },
             Mutant::LinkMemoryIgnored => {
                 if let LinkSight::Verified { older_ttl } = &mut seen.link {
@@ -242,11 +349,25 @@ fn twice_as_often(cadence: &Cadence) -> Cadence {
 }
 
 /// Alters what came of the decision.
-fn distort(mutant: Mutant, changes: &mut [VaultChange], now: Timestamp) {
+fn distort(mutant: Mutant, changes: &mut Vec<VaultChange>, whole: SignedDuration, now: Timestamp) {
+    if mutant == Mutant::CompromisedDrains {
+        changes.retain(|c| !matches!(c, VaultChange::Key { change: Change::Revoke { .. }, .. }));
+    }
     for change in changes {
+        if let (Mutant::MoveUnsettled, VaultChange::Move(Move::Seen { settled, .. })) = (mutant, &mut *change)
+        {
+            *settled = now;
+        }
         let VaultChange::Key { change, .. } = change else { continue };
         match (mutant, change) {
             (Mutant::SettlingSkipped, Change::Seen { settled, .. }) => *settled = now,
+            (Mutant::CompromisedDrains, Change::Activate { cause, drain, .. })
+                if *cause == Cause::Compromised =>
+            {
+                (*cause, *drain) = (Cause::KeyLost, whole);
+            }
+            (Mutant::FreedTooEarly, Change::Free { drain, .. })
+            | (Mutant::RetiredAtOnce, Change::Retire { drain, .. }) => *drain = SignedDuration::ZERO,
             (Mutant::RetiredWhileInUse, Change::Activate { drain, .. }) => *drain = SignedDuration::ZERO,
             (Mutant::LinkMemoryIgnored, Change::LinkUp { trusted_from, .. }) => *trusted_from = now,
             _ => {}

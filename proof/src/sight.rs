@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::name::DnsName;
 use dkim_operator::model::selector::PerSlot;
 use dkim_operator::model::sighting::{Failure, Observation, Outcome, ServerAnswer, ServerRole, SlotSighting};
@@ -13,7 +12,7 @@ use crate::keys::{self, KeyId};
 /// What the tenant's server says of a CNAME.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AliasAnswer {
-    /// It leads to us; resolvers remember that it was not there for so many seconds.
+    /// It leads to the name that is asked about; resolvers remember that it was not there for so many seconds.
     Right {
         /// Seconds.
         negative_ttl: u32,
@@ -26,6 +25,15 @@ pub enum AliasAnswer {
     /// It leads elsewhere.
     Wrong {
         /// Its TTL in seconds.
+        ttl: u32,
+        /// As above.
+        negative_ttl: u32,
+    },
+    /// A copy of a key is there in the CNAME's place.
+    Copy {
+        /// The key.
+        key: KeyId,
+        /// The copy's TTL in seconds.
         ttl: u32,
         /// As above.
         negative_ttl: u32,
@@ -43,13 +51,15 @@ pub enum TextAnswer {
     Nothing,
     /// A key.
     Key(KeyId),
+    /// That the key is revoked.
+    Revoked,
 }
 
 /// Puts answers into the form that the lookout gives them. `texts` is server by server, slot by slot.
 #[must_use]
 pub fn observation(
     at: Timestamp,
-    order: &Order,
+    targets: &PerSlot<DnsName>,
     aliases: [AliasAnswer; 2],
     texts: [[TextAnswer; 2]; 2],
 ) -> Observation {
@@ -61,7 +71,8 @@ pub fn observation(
     };
     let slots = PerSlot::from_fn(|slot| {
         let index = slot as usize;
-        let target = || order.lanes.primary.targets[slot].clone();
+        let target = || targets[slot].clone();
+        let mut copies = Vec::new();
         let elsewhere = || DnsName::new("elsewhere.example").expect("a name");
         let (alias, negative_ttl) = match aliases[index] {
             AliasAnswer::Right { negative_ttl } => {
@@ -72,18 +83,24 @@ pub fn observation(
             AliasAnswer::Wrong { ttl, negative_ttl } => {
                 (Outcome::Cname { target: elsewhere(), ttl }, Some(negative_ttl))
             }
+            AliasAnswer::Copy { key, ttl, negative_ttl } => {
+                copies.push(answer(9, Outcome::Txt { texts: vec![keys::record(key)], ttl }));
+                (Outcome::NoData { negative_ttl }, Some(negative_ttl))
+            }
             AliasAnswer::Failed => (Outcome::Failed(Failure::ServFail), None),
         };
         let texts = texts.iter().zip(1..).map(|(server, number)| {
             let outcome = match server[index] {
                 TextAnswer::Silent => Outcome::Failed(Failure::Timeout),
                 TextAnswer::Nothing => Outcome::NxDomain { negative_ttl: 1 },
+                TextAnswer::Revoked => Outcome::Txt { texts: vec![keys::revoked()], ttl: 1 },
                 TextAnswer::Key(id) => Outcome::Txt { texts: vec![keys::record(id)], ttl: 1 },
             };
             answer(number, outcome)
         });
         SlotSighting {
             alias: vec![answer(9, alias)],
+            alias_txt: copies,
             target_txt: texts.collect(),
             negative_ttl,
             ..SlotSighting::default()

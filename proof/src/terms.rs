@@ -37,11 +37,34 @@ pub struct Wishes {
     pub kind: KeyKind,
     /// Rotate once at this time.
     pub rotate_at: Option<Timestamp>,
+    /// Every key made up to this moment is in the wrong hands.
+    pub compromised_at: Option<Timestamp>,
+    /// A second signature is wanted.
+    pub second: bool,
+    /// Another label stands for the domain, so that the keys' names are others.
+    pub moved: u32,
+    /// The tenant publishes copies of the keys, not CNAMEs.
+    pub copies: bool,
+    /// By cron instead of the interval, and within how many seconds of it.
+    pub schedule: Option<(&'static str, u32)>,
+    /// Which domain it is.
+    pub number: u32,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { enabled: true, paused: false, kind: KeyKind::Rsa2048, rotate_at: None }
+        Self {
+            enabled: true,
+            paused: false,
+            kind: KeyKind::Rsa2048,
+            rotate_at: None,
+            compromised_at: None,
+            second: false,
+            moved: 0,
+            copies: false,
+            schedule: None,
+            number: 0,
+        }
     }
 }
 
@@ -57,8 +80,8 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
         "verification": { "pendingInterval": seconds(times.look), "grace": seconds(times.grace) },
     });
     let algorithm = if wishes.kind == KeyKind::Ed25519 { "Ed25519" } else { "RSA" };
-    let domain = json!({
-        "domain": "contoso.com",
+    let mut domain = json!({
+        "domain": format!("contoso{}.com", wishes.number),
         "enabled": wishes.enabled,
         "key": { "algorithm": algorithm },
         "rotation": {
@@ -67,8 +90,22 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
             "drain": seconds(times.drain),
             "paused": wishes.paused,
             "rotateAt": wishes.rotate_at,
+            "compromisedAt": wishes.compromised_at,
         },
     });
+    if wishes.second {
+        domain["secondSignature"] = json!({ "selectors": ["ed1", "ed2"] });
+    }
+    if wishes.moved > 0 {
+        domain["guid"] = format!("contoso-elsewhere{}", wishes.moved).into();
+    }
+    if wishes.copies {
+        domain["delegation"] = "TXT".into();
+    }
+    if let Some((schedule, jitter)) = wishes.schedule {
+        domain["rotation"]["schedule"] = schedule.into();
+        domain["rotation"]["jitter"] = seconds(jitter).into();
+    }
     let labels = BTreeMap::new();
     let tenant = Tenant { namespace: "contoso", uid: "1", labels: &labels };
     let provider = from_value(provider).expect("a valid provider");
@@ -76,5 +113,8 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
     let mut order = acceptance::accept(&domain, "default", &provider, &tenant).expect("an order");
     // The resolvers here count to the tick: a spare second would hide faults as large.
     order.lanes.primary.policy.rounding = 0;
+    if let Some(lane) = &mut order.lanes.second {
+        lane.policy.rounding = 0;
+    }
     order
 }

@@ -16,16 +16,17 @@ use crate::rules::Rules;
 use crate::terms::Times;
 use kernel::Kernel;
 use store::TICK;
-use world::{Start, World};
+use world::{Story, World};
 
 /// The spans of the small world, in ticks: all different where the difference matters, and as short as can be.
 #[must_use]
-pub fn times() -> Times {
+pub fn times(story: Story) -> Times {
     let ticks = |n: i64| u32::try_from(n * TICK).expect("small");
     Times {
         ttl: ticks(2),
         negative_ttl: ticks(1),
-        interval: ticks(5),
+        // Two lanes that are rolled one after the other need time to come to rest in between.
+        interval: ticks(if story == Story::Doubled { 7 } else { 5 }),
         drain: ticks(2),
         signer_lag: ticks(1),
         grace: ticks(2),
@@ -51,19 +52,25 @@ pub struct Found {
 /// What to go through.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// Where histories begin.
-    pub start: Start,
+    /// Which world.
+    pub story: Story,
     /// Most faults in one history.
     pub faults: u8,
     /// Their kinds, bits of [`world::faults`].
-    pub kinds: u8,
+    pub kinds: u16,
 }
 
 /// Goes through every history; gives up after `limit`. Ends early where something breaks.
 #[must_use]
 pub fn search(rules: Rules, scope: Scope, limit: Duration) -> Found {
-    let Scope { start, faults, kinds } = scope;
-    let world = World { kernel: Kernel::new(rules, times()), faults, kinds, start, rest: Default::default() };
+    let Scope { story, faults, kinds } = scope;
+    let world = World {
+        kernel: Kernel::new(rules, times(story), story == Story::Moved),
+        faults,
+        kinds,
+        story,
+        rest: Default::default(),
+    };
     let properties = world.properties().len();
     let begun = std::time::Instant::now();
     let checker = world

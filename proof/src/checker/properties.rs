@@ -30,10 +30,20 @@ pub enum Broken {
     PauseKept,
     /// Invariant 7.
     RestIsRest,
+    /// What a user asked for.
+    CondemnedEnds,
+    /// What a user asked for.
+    CondemnedSignsNoMore,
+    /// Invariant 3.
+    KeysSurvive,
+    /// What a user asked for.
+    BroughtOnce,
+    /// Invariant 1.
+    MovedLate,
 }
 
 fn holds<const BIT: u8>(_: &World, state: &State) -> bool {
-    state.broken & (1 << BIT) == 0
+    state.broken & (1u32 << BIT) == 0
 }
 
 /// All properties.
@@ -65,6 +75,23 @@ pub fn all() -> Vec<Property<World>> {
         Property::always(
             "a reconcile that nothing happened since writes nothing",
             holds::<{ Broken::RestIsRest as u8 }>,
+        ),
+        Property::always(
+            "a key in the wrong hands that signs no more is not published as valid once the controller has seen to it",
+            holds::<{ Broken::CondemnedEnds as u8 }>,
+        ),
+        Property::always(
+            "signers are never told again to use a key in the wrong hands that they were told to leave",
+            holds::<{ Broken::CondemnedSignsNoMore as u8 }>,
+        ),
+        Property::always(
+            "keys survive that the record set is deleted, or the DkimDomain with its keys left behind",
+            holds::<{ Broken::KeysSurvive as u8 }>,
+        ),
+        Property::always("a key that a user brings is taken in once", holds::<{ Broken::BroughtOnce as u8 }>),
+        Property::always(
+            "the tenant is shown new names only when whatever was signed verifies there, too",
+            holds::<{ Broken::MovedLate as u8 }>,
         ),
         Property::always("nothing is pending forever", World::comes_to_rest),
     ]

@@ -13,18 +13,24 @@ impl World {
         let mut s = State {
             kept: None,
             slow: None,
-            caches: [Vec::new(), Vec::new()],
+            caches: Default::default(),
             used: Vec::new(),
             since_switch: 0,
             asked: 0,
             faults: 0,
             broken: 0,
+            whole: false,
+            unset: false,
             ..state.clone()
         };
-        s.links.iter_mut().for_each(|link| link.memory = 0);
+        s.links.iter_mut().for_each(|link| {
+            link.memory = 0;
+            link.other = 0;
+        });
         let mut path = Vec::new();
         let mut known = None;
-        while path.len() <= usize::from(BOUND) {
+        let bound = if self.story == super::world::Story::Doubled { 2 * BOUND } else { BOUND };
+        while path.len() <= usize::from(bound) {
             if let Some(far) = self.rest.lock().expect("no thread failed").get(&s) {
                 known = Some(*far);
                 break;
@@ -40,6 +46,7 @@ impl World {
                     self.happen(&mut s, action);
                 }
             }
+            self.tenant_follows(&mut s);
             if s.life == Life::Present {
                 self.happen(&mut s, Action::Reconcile(Sight::Fresh(Sky::Clear), Crash::Never));
             }
@@ -57,29 +64,47 @@ impl World {
             rest.insert(state, far);
             far += 1;
         }
-        far <= BOUND
+        far <= bound
     }
 
     fn at_rest(&self, s: &State) -> bool {
         match s.life {
             Life::Leaving => return false,
             Life::Gone => return s.set.is_none(),
+            Life::Orphaned => return true,
             Life::Present => {}
         }
         let Some(secret) = s.secret else { return false };
         let view = self.kernel.view(secret);
-        let Some(active) = view.active else { return false };
-        let right = s.links.map(|link| link.now == LinkSeen::Right);
-        let as_wished = match (s.spec.enabled, right) {
-            (false, _) => !view.as_domain,
-            (true, [true, true]) => view.as_domain,
-            (true, _) => !view.as_domain || right[active],
-        };
-        // A rotation may wait for the tenant's CNAME; the grace of the one in use is the tenant's time.
-        let waits = s.spec.paused || (view.as_domain && !right[1 - active]);
-        let rotated = view.next.is_none_or(|next| next > s.clock)
-            && view.keys.iter().flatten().all(|key| key.ed25519 == s.spec.ed25519);
-        as_wished && (waits || (view.published[1 - active] && rotated))
+        let moved = view.moving.is_none() && view.away == s.spec.away && !view.former;
+        let doubled = (view.lanes.len() == 2) == s.spec.second;
+        if !moved || !doubled || view.lanes.iter().any(|lane| lane.stolen) || (s.spec.brings && !view.brought)
+        {
+            return false;
+        }
+        let home = if view.away { LinkSeen::Next } else { LinkSeen::Right };
+        let mut waits = false;
+        for (lane, ring) in view.lanes.iter().enumerate() {
+            let Some(active) = ring.active else { return false };
+            let right = [0, 1].map(|slot| match s.links[2 * lane + slot].now {
+                LinkSeen::Copy(key) => ring.keys[slot] == Some(key),
+                led => led == home,
+            });
+            let as_wished = match (s.spec.enabled, right) {
+                (false, _) => !ring.as_domain,
+                (true, [true, true]) => ring.as_domain,
+                (true, _) => !ring.as_domain || right[active],
+            };
+            // A rotation may wait for the tenant's CNAME; the grace of the one in use is the tenant's time.
+            waits |= s.spec.paused || (ring.as_domain && !right[1 - active]);
+            let kind = s.spec.ed25519 || lane == 1;
+            let rotated = ring.next.is_none_or(|next| next > s.clock)
+                && ring.keys.iter().flatten().all(|key| key.ed25519 == kind);
+            if !as_wished || !(waits || (ring.published[1 - active] && rotated)) {
+                return false;
+            }
+        }
+        waits || view.along
     }
 
     /// The span from a switch to the end of what it began, in ticks.
@@ -91,10 +116,15 @@ impl World {
 }
 
 fn forget(s: &mut State) {
-    s.caches = [Vec::new(), Vec::new()];
+    s.caches = Default::default();
     s.used.clear();
     s.since_switch = 0;
     s.asked = 0;
     s.broken = 0;
-    s.links.iter_mut().for_each(|link| link.memory = 0);
+    s.whole = false;
+    s.unset = false;
+    s.links.iter_mut().for_each(|link| {
+        link.memory = 0;
+        link.other = 0;
+    });
 }

@@ -5,8 +5,8 @@ use super::properties::Broken;
 use super::store::LONG_AGO;
 use super::world::faults;
 use super::world::{
-    Action, Crash, Heard, Life, Link, LinkSeen, Look, STEP_BACK, Sight, Sky, Slow, State, TOP, Used, WATCHED,
-    World,
+    Action, Crash, Heard, Life, Link, LinkSeen, Look, NAMES, STEP_BACK, Sight, Sky, Slow, State, Story, TOP,
+    Used, WATCHED, World,
 };
 
 impl State {
@@ -18,12 +18,15 @@ impl State {
 impl World {
     /// What can happen in a state.
     pub(super) fn possible(&self, s: &State, actions: &mut Vec<Action>) {
-        let may = |kind: u8| s.faults > 0 && self.kinds & kind != 0;
+        let may = |kind: u16| s.faults > 0 && self.kinds & kind != 0;
         actions.push(Action::Tick);
-        actions.extend([0, 1].map(Action::Serve));
+        if !s.unset {
+            actions.extend([0, 1].map(Action::Serve));
+        }
         match s.life {
             Life::Present => self.controllers(s, actions),
             Life::Leaving => actions.push(Action::LetGo),
+            Life::Orphaned => actions.push(Action::Recreate),
             Life::Gone => {
                 // Where no record set is left, nobody can know what resolvers still remember of the last one.
                 let remembered = s.caches.iter().flatten().any(|(held, _)| matches!(held, Heard::Key(_)));
@@ -46,9 +49,6 @@ impl World {
             None => {}
         }
         for i in [0, 1] {
-            if s.links[i].now != LinkSeen::Right {
-                actions.push(Action::SetLink(i, LinkSeen::Right));
-            }
             if may(faults::TENANT) {
                 for wrong in [LinkSeen::Missing, LinkSeen::Wrong] {
                     if s.links[i].now != wrong {
@@ -60,14 +60,42 @@ impl World {
                 actions.push(Action::LoseKey(i));
             }
         }
-        if s.spec.paused {
+        for i in 0..NAMES {
+            if let Some(shown) = self.shown(s, i).filter(|shown| *shown != s.links[i].now) {
+                actions.push(Action::SetLink(i, shown));
+            }
+            if may(faults::LAG) && s.used.iter().any(|u| usize::from(u.name) == i && self.may_lag(s, u)) {
+                actions.push(Action::Lag(i));
+            }
+            if s.used.iter().any(|u| usize::from(u.name) == i && u.lags) {
+                actions.push(Action::CatchUp(i));
+            }
+        }
+        if s.life == Life::Present && may(faults::LOSS) && self.set_is_known(s) {
+            actions.push(Action::LoseSet);
+        }
+        if may(faults::COMPROMISE) && s.life == Life::Present && s.secret.is_some() {
+            actions.push(Action::Compromise);
+        }
+        if may(faults::MOVE) && s.life == Life::Present && s.secret.is_some() {
+            actions.push(Action::Relocate(!s.spec.away));
+        }
+        if self.story == Story::Doubled && !s.spec.second {
+            actions.push(Action::Double(true));
+        }
+        if s.spec.paused && self.story != Story::Moved {
             actions.push(Action::Pause(false));
         }
         if !s.spec.enabled {
             actions.push(Action::Enable(true));
         }
         if may(faults::EDIT) {
-            actions.extend([Action::Request, Action::OtherKind]);
+            actions.push(Action::Request);
+            actions.push(if self.story == Story::Doubled {
+                Action::Double(false)
+            } else {
+                Action::OtherKind
+            });
             if !s.spec.paused {
                 actions.push(Action::Pause(true));
             }
@@ -82,7 +110,7 @@ impl World {
             actions.push(Action::ClockBack);
         }
         if may(faults::DELETE) && s.life == Life::Present {
-            actions.push(Action::Delete);
+            actions.push(if self.story == Story::Orphaned { Action::Orphan } else { Action::Delete });
         }
         if may(faults::STALE) && s.set.is_some() && s.kept.is_none() {
             actions.push(Action::KeepLook);
@@ -92,8 +120,12 @@ impl World {
     fn controllers(&self, s: &State, actions: &mut Vec<Action>) {
         // The two servers are alike: which of them is silent makes no difference.
         let skies = [Sky::Clear, Sky::OneSilent, Sky::OursSilent, Sky::TenantUnclear];
+        let few = matches!(self.story, Story::Moved | Story::Doubled);
+        let skies = skies.into_iter().filter(|sky| !few || matches!(sky, Sky::Clear | Sky::TenantUnclear));
         actions.extend(skies.map(|sky| Action::Reconcile(Sight::Fresh(sky), Crash::Never)));
-        actions.push(Action::Reconcile(Sight::Blind, Crash::Never));
+        if !few {
+            actions.push(Action::Reconcile(Sight::Blind, Crash::Never));
+        }
         if s.kept.is_some() {
             actions.push(Action::Reconcile(Sight::Kept, Crash::Never));
         }
@@ -114,7 +146,7 @@ impl World {
             Action::Serve(server) => {
                 let published = s.set.map(|set| self.kernel.published(set)).unwrap_or_default();
                 s.served[server] =
-                    published.map(|keys| keys.first().map_or(Heard::Nothing, |key| Heard::Key(*key)));
+                    published.map(|here| here.first().map_or(Heard::Nothing, |(heard, _)| *heard));
                 self.remember(s);
             }
             Action::Reconcile(sight, crash) => self.reconcile(s, sight, crash),
@@ -131,18 +163,63 @@ impl World {
             Action::SlowDies => s.slow = None,
             Action::LoseSecret => {
                 s.faults -= 1;
+                s.whole = false;
                 self.put_secret(s, None);
+            }
+            Action::LoseSet => {
+                s.faults -= 1;
+                (s.unset, s.whole) = (true, !self.told(s).is_empty());
+                self.put_set(s, Some(self.kernel.empty_set(s.spec)));
+            }
+            Action::Compromise => self.compromise(s),
+            Action::Lag(name) => {
+                s.faults -= 1;
+                let late: Vec<bool> =
+                    s.used.iter().map(|u| usize::from(u.name) == name && self.may_lag(s, u)).collect();
+                s.used.iter_mut().zip(late).for_each(|(used, late)| used.lags |= late);
+            }
+            Action::CatchUp(name) => {
+                let drain = self.ticks(self.kernel.times.drain);
+                let held = s.secret.is_some_and(|secret| self.kernel.view(secret).lanes[0].held[name]);
+                let told = self.told(s);
+                for used in s.used.iter_mut().filter(|u| usize::from(u.name) == name && u.lags) {
+                    (used.lags, used.left) = (false, drain);
+                }
+                // Where the controller was away for all of the time that it lagged, nobody knows that it did.
+                if !held {
+                    s.used
+                        .retain(|u| usize::from(u.name) != name || told.iter().any(|told| told.key == u.key));
+                }
+            }
+            Action::Relocate(away) => {
+                s.faults -= 1;
+                s.spec.away = away;
+            }
+            Action::Double(second) => {
+                s.faults -= u8::from(!second);
+                s.spec.second = second;
             }
             Action::LoseKey(i) => {
                 s.faults -= 1;
+                s.whole = false;
                 let secret = s.secret.map(|id| self.kernel.without_key(id, i));
                 self.put_secret(s, secret);
             }
-            Action::SetLink(i, LinkSeen::Right) => s.links[i].now = LinkSeen::Right,
+            Action::SetLink(i, ours @ (LinkSeen::Right | LinkSeen::Next | LinkSeen::Copy(_))) => {
+                let link = &mut s.links[i];
+                match (link.now, ours) {
+                    (LinkSeen::Copy(_), LinkSeen::Copy(_)) => link.memory = LinkSeen::WRONG_TTL,
+                    (LinkSeen::Right, LinkSeen::Next) | (LinkSeen::Next, LinkSeen::Right) => {
+                        link.other = LinkSeen::WRONG_TTL;
+                    }
+                    _ => {}
+                }
+                link.now = ours;
+            }
             Action::SetLink(i, wrong) => {
                 s.faults -= 1;
                 // The controller has not seen it yet; what it knew of before goes on to count down.
-                s.links[i] = Link { now: wrong, memory: 0 };
+                s.links[i] = Link { now: wrong, memory: 0, other: 0 };
             }
             Action::Pause(paused) => {
                 s.faults -= u8::from(paused);
@@ -169,6 +246,10 @@ impl World {
                 s.faults -= 1;
                 s.life = Life::Leaving;
             }
+            Action::Orphan => {
+                s.faults -= 1;
+                s.life = Life::Orphaned;
+            }
             Action::LetGo if s.secret.is_some() => self.put_secret(s, None),
             Action::LetGo => {
                 self.release(s);
@@ -179,15 +260,30 @@ impl World {
                     self.release(s);
                 }
             }
-            Action::Recreate => s.life = Life::Present,
+            Action::Recreate => {
+                if s.life == Life::Orphaned {
+                    s.whole = !self.told(s).is_empty();
+                    if !self.kernel.rules.takes_up_orphans() {
+                        self.put_secret(s, None);
+                    }
+                }
+                s.life = Life::Present;
+            }
         }
         self.inspect(s);
     }
 
     /// Until both keys are published, the CNAMEs in place and trusted, and the newest switch is as old as any.
     pub(super) fn run_in(&self, s: &mut State) {
-        s.links.iter_mut().for_each(|link| link.now = LinkSeen::Right);
-        for _ in 0..self.interval() {
+        if self.story != Story::Copied {
+            s.links[..2].iter_mut().for_each(|link| link.now = LinkSeen::Right);
+        }
+        let more = if matches!(self.story, Story::Doubled | Story::Copied) { 4 } else { 0 };
+        if self.story == Story::Doubled {
+            s.links[2..].iter_mut().for_each(|link| link.now = LinkSeen::Right);
+        }
+        for _ in 0..self.interval() + more {
+            self.tenant_follows(s);
             for action in [
                 Action::Serve(0),
                 Action::Serve(1),
@@ -200,7 +296,7 @@ impl World {
     }
 
     fn tick(&self, s: &mut State) {
-        let current = self.told(s).map(|(_, slot, key)| (slot, key));
+        let current = self.told(s);
         s.secret = s.secret.map(|id| self.kernel.older_secret(id));
         s.set = s.set.map(|id| self.kernel.older_set(id));
         match &mut s.slow {
@@ -223,15 +319,18 @@ impl World {
             cache.retain(|(_, left)| *left > 0);
         }
         for used in &mut s.used {
-            if current != Some((used.slot, used.key)) {
+            let told =
+                current.iter().any(|now| (now.alias, now.name, now.key) == (used.alias, used.name, used.key));
+            if !told && !used.lags {
                 used.left -= 1;
             }
         }
         s.used.retain(|used| used.left > 0);
         for link in &mut s.links {
-            if link.now == LinkSeen::Right {
+            if link.now.is_ours() {
                 link.memory = link.memory.saturating_sub(1);
             }
+            link.other = link.other.saturating_sub(1);
         }
         s.kept = s.kept.take().map(|look| Look { at: look.at - 1, ..look });
         s.kept.take_if(|look| look.at < -Self::OLDEST_LOOK);
@@ -258,7 +357,7 @@ impl World {
     pub(super) fn remember(&self, s: &mut State) {
         let tick = super::store::TICK as u32;
         let (ttl, negative) = (self.kernel.times.ttl / tick, self.kernel.times.negative_ttl / tick);
-        for slot in [0, 1] {
+        for slot in 0..NAMES {
             for server in [0, 1] {
                 let answer = s.served[server][slot];
                 let left =
@@ -272,11 +371,135 @@ impl World {
         }
     }
 
-    /// What signers are told: as the domain or not, which slot, which key.
-    pub(super) fn told(&self, s: &State) -> Option<(bool, u8, crate::keys::KeyId)> {
-        let view = self.kernel.view(s.secret?);
-        let slot = view.active?;
-        Some((view.as_domain, u8::try_from(slot).expect("two"), view.keys[slot]?))
+    /// What signers are told, as what must verify.
+    pub(super) fn told(&self, s: &State) -> Vec<Used> {
+        let Some(secret) = s.secret else { return Vec::new() };
+        let view = self.kernel.view(secret);
+        let left = self.ticks(self.kernel.times.drain + self.kernel.times.signer_lag);
+        let told = view.lanes.iter().enumerate().filter_map(|(lane, ring)| {
+            let slot = ring.active?;
+            let alias = u8::try_from(2 * lane + slot).expect("few");
+            let name = alias + if view.away { 2 } else { 0 };
+            let by_alias = ring.as_domain && matches!(self.story, Story::Moved | Story::Copied);
+            let (alias, name) = if by_alias { (Some(alias), alias) } else { (None, name) };
+            Some(Used { alias, name, key: ring.keys[slot]?, left, lags: false })
+        });
+        told.collect()
+    }
+
+    /// The aliases by which signers are told to sign as the domain.
+    fn told_aliases(&self, s: &State) -> Vec<usize> {
+        let Some(secret) = s.secret else { return Vec::new() };
+        let view = self.kernel.view(secret);
+        let lanes = view.lanes.iter().enumerate().filter(|(_, ring)| ring.as_domain);
+        lanes.filter_map(|(lane, ring)| Some(2 * lane + ring.active?)).collect()
+    }
+
+    fn ticks(&self, seconds: u32) -> u8 {
+        u8::try_from(seconds / super::store::TICK as u32).expect("small")
+    }
+
+    /// What the tenant is shown to put at an alias.
+    fn shown(&self, s: &State, alias: usize) -> Option<LinkSeen> {
+        let lane = alias / 2;
+        if lane == 1 && self.story != Story::Doubled {
+            return None;
+        }
+        let view = s.secret.map(|secret| self.kernel.view(secret));
+        if s.spec.copies {
+            let view = view?;
+            let ring = view.lanes.get(lane)?;
+            // A copy is not replaced before the controller has seen that it is the old one.
+            let known = !s.links[alias].now.is_ours() || ring.looked[alias % 2];
+            return Some(LinkSeen::Copy(ring.keys[alias % 2]?)).filter(|_| known);
+        }
+        // Nor does a CNAME change before the controller has seen where it led.
+        let followed = s.links[alias].now.is_ours();
+        if followed
+            && view.as_ref().is_some_and(|view| view.moving == Some(true) && !view.next_looked[alias % 2])
+        {
+            return None;
+        }
+        let away = view.is_some_and(|view| if view.moving == Some(true) { !view.away } else { view.away });
+        Some(if away { LinkSeen::Next } else { LinkSeen::Right })
+    }
+
+    /// The tenant does what is shown, but leaves alone what is wrong.
+    pub(super) fn tenant_follows(&self, s: &mut State) {
+        for alias in 0..NAMES {
+            let follows = s.spec.copies || s.links[alias].now.is_ours();
+            if let Some(shown) = self.shown(s, alias).filter(|shown| follows && *shown != s.links[alias].now)
+            {
+                self.happen(s, Action::SetLink(alias, shown));
+            }
+        }
+    }
+
+    /// A signer may be late until the bound for all of them is over.
+    fn may_lag(&self, s: &State, used: &Used) -> bool {
+        let told = self.told(s).iter().any(|told| told.key == used.key);
+        !told && !used.lags && used.left > self.ticks(self.kernel.times.drain)
+    }
+
+    /// Whether the Secret knows of all that is published.
+    fn set_is_known(&self, s: &State) -> bool {
+        let (Some(secret), Some(set)) = (s.secret, s.set) else { return false };
+        let view = self.kernel.view(secret);
+        let known: Vec<_> = view.lanes.iter().flat_map(|ring| ring.keys).flatten().collect();
+        let published = self.kernel.published(set);
+        let mut all = published.iter().flatten();
+        self.kernel.publishes(set)
+            && all.all(|(heard, _)| matches!(heard, Heard::Key(key) if known.contains(key)))
+    }
+
+    /// Every key there is, is in the wrong hands.
+    fn compromise(&self, s: &mut State) {
+        s.faults -= 1;
+        s.spec.compromised = true;
+        let told = self.told(s);
+        let written = match &s.slow {
+            Some(Slow::Writing { writes, .. }) => Some(writes.secret),
+            _ => None,
+        };
+        for secret in s.secret.into_iter().chain(written) {
+            for key in self.kernel.view(secret).lanes.iter().flat_map(|ring| ring.keys).flatten() {
+                let left = s.used.iter().any(|u| u.key == key) && told.iter().all(|told| told.key != key);
+                if s.stolen.iter().all(|(known, _)| *known != key) {
+                    s.stolen.push((key, left));
+                }
+            }
+        }
+        s.stolen.sort_unstable();
+        s.secret = s.secret.map(|id| self.kernel.stolen_secret(id));
+        s.set = s.set.map(|id| self.kernel.stolen_set(id));
+        match &mut s.slow {
+            Some(Slow::Reading { set, .. }) => *set = self.kernel.stolen_set(*set),
+            Some(Slow::Writing { writes, .. }) => {
+                writes.mark = writes.mark.map(|id| self.kernel.stolen_set(id));
+                writes.secret = self.kernel.stolen_secret(writes.secret);
+                writes.follow = self.kernel.stolen_set(writes.follow);
+            }
+            None => {}
+        }
+        self.forget_stolen(s);
+    }
+
+    /// What was signed with a key in the wrong hands need not verify once signers are told of another.
+    fn forget_stolen(&self, s: &mut State) {
+        let State { stolen, used, .. } = s;
+        used.retain(|u| !stolen.contains(&(u.key, true)));
+    }
+
+    /// The names at which verifiers may look for the key.
+    fn asked(&self, s: &State, used: &Used) -> Vec<usize> {
+        let Some(alias) = used.alias.map(usize::from) else { return vec![usize::from(used.name)] };
+        let link = s.links[alias];
+        match link.now {
+            LinkSeen::Right | LinkSeen::Next if link.other > 0 => vec![alias, alias + 2],
+            LinkSeen::Right => vec![alias],
+            LinkSeen::Next => vec![alias + 2],
+            _ => Vec::new(),
+        }
     }
 
     fn call(&self, s: &State, set: u32, sight: Sight) -> Call {
@@ -285,11 +508,13 @@ impl World {
             Sight::Kept => s.kept.clone(),
             Sight::Blind => None,
         };
-        Call { secret: s.secret, set, spec: s.spec, look, clock: s.clock, tag: s.tag }
+        let in_use = [0, 1].map(|slot| s.used.iter().any(|used| used.lags && used.name == slot));
+        let secret = s.secret.filter(|_| !s.unset || self.kernel.rules.rebuilds());
+        Call { secret, set, spec: s.spec, look, clock: s.clock, tag: s.tag, in_use }
     }
 
     fn reconcile(&self, s: &mut State, sight: Sight, crash: Crash) {
-        let set = s.set.unwrap_or_else(|| self.kernel.empty_set());
+        let set = s.set.unwrap_or_else(|| self.kernel.empty_set(s.spec));
         if s.set.is_none() {
             self.put_set(s, Some(set));
         }
@@ -310,13 +535,37 @@ impl World {
             return;
         }
         self.put_set(s, Some(writes.follow));
-        let again = self.kernel.plan(&self.call(s, writes.follow, sight));
-        let first_look = call.set == self.kernel.empty_set();
+        let published = self.kernel.published(writes.follow);
+        let valid = |key| published.iter().flatten().any(|(heard, _)| *heard == Heard::Key(key));
+        if s.stolen.iter().any(|(key, left)| *left && valid(*key)) {
+            s.break_(Broken::CondemnedEnds);
+        }
+        if std::mem::take(&mut s.whole) && self.told(s).is_empty() {
+            s.break_(Broken::KeysSurvive);
+        }
+        let first_look = self.kernel.is_new(call.set);
         // A seeded fault may make decisions restless; it is to be caught for the harm it does.
-        let first_look = first_look || self.kernel.rules.mutant.is_some();
-        if !first_look && (again.changed || again.follow != writes.follow) {
+        if !first_look
+            && self.kernel.rules.mutant.is_none()
+            && !self.rests(&self.call(s, writes.follow, sight))
+        {
             s.break_(Broken::RestIsRest);
         }
+    }
+
+    /// Whether deciding again on the same look writes nothing; where that is judged against keys and names that were not
+    /// there when it was made, soon nothing.
+    fn rests(&self, call: &Call) -> bool {
+        let rounds = if matches!(self.story, Story::Moved | Story::Doubled | Story::Copied) { 3 } else { 1 };
+        let mut call = call.clone();
+        for _ in 0..rounds {
+            let again = self.kernel.plan(&call);
+            if !again.changed && again.follow == call.set {
+                return true;
+            }
+            (call.secret, call.set) = (Some(again.secret), again.follow);
+        }
+        false
     }
 
     fn slow_decide(&self, s: &mut State, sight: Sight) {
@@ -364,6 +613,9 @@ impl World {
         if bits & facts::RAN_BACK != 0 {
             s.break_(Broken::TimeRunsOn);
         }
+        if bits & facts::BROUGHT_TWICE != 0 {
+            s.break_(Broken::BroughtOnce);
+        }
         if bits & facts::PAUSE_BROKEN != 0 {
             s.break_(Broken::PauseKept);
         }
@@ -379,12 +631,24 @@ impl World {
         if bits & facts::SWITCHED != 0 {
             s.since_switch = 0;
         }
+        let shown = |secret: u32| self.kernel.view(secret).moving == Some(true);
+        let first_shown = shown(writes.secret) && !s.secret.is_some_and(shown);
         self.put_secret(s, Some(writes.secret));
+        if first_shown {
+            let all = s.used.iter().filter_map(|used| Some((usize::from(used.alias?), used.key)));
+            let early = all.clone().any(|(alias, key)| {
+                let there = if self.kernel.view(writes.secret).away { alias } else { alias + 2 };
+                s.caches[there].iter().any(|(held, _)| *held != Heard::Key(key))
+            });
+            if early {
+                s.break_(Broken::MovedLate);
+            }
+        }
         self.renumber(s, writes);
     }
 
     fn put_secret(&self, s: &mut State, secret: Option<u32>) {
-        let before = self.told(s);
+        let (before, aliases) = (self.told(s), self.told_aliases(s));
         if s.secret != secret
             && let Some(Slow::Writing { secret_same, .. }) = &mut s.slow
         {
@@ -392,29 +656,39 @@ impl World {
         }
         s.secret = secret;
         let after = self.told(s);
-        let Some((as_domain, slot, key)) = after else { return };
-        let tick = super::store::TICK as u32;
-        let left =
-            u8::try_from((self.kernel.times.drain + self.kernel.times.signer_lag) / tick).expect("small");
-        match s.used.iter_mut().find(|u| (u.slot, u.key) == (slot, key)) {
-            Some(used) => used.left = left,
-            None => s.used.push(Used { slot, key, left }),
+        for (key, left) in &mut s.stolen {
+            let told = |all: &[Used]| all.iter().any(|used| used.key == *key);
+            if *left && told(&after) {
+                s.broken |= 1 << Broken::CondemnedSignsNoMore as u32;
+            }
+            *left |= told(&before) && !told(&after);
+        }
+        for told in after {
+            let same = |u: &&mut Used| (u.alias, u.name, u.key) == (told.alias, told.name, told.key);
+            match s.used.iter_mut().find(same) {
+                Some(used) => used.left = told.left,
+                None => s.used.push(told),
+            }
         }
         s.used.sort_unstable();
-        let same_way = before.is_some_and(|(domain, before_slot, _)| domain && before_slot == slot);
-        if as_domain && !same_way && s.links[usize::from(slot)].memory > 0 {
-            s.break_(Broken::LinkSettled);
+        self.forget_stolen(s);
+        for alias in self.told_aliases(s) {
+            if !aliases.contains(&alias) && s.links[alias].memory > 0 {
+                s.break_(Broken::LinkSettled);
+            }
         }
     }
 
     /// New keys: none may bear a serial that was published before. Then all serials are lowered.
     fn renumber(&self, s: &mut State, writes: &mut Writes) {
         let view = self.kernel.view(writes.secret);
-        let reused = view.keys.iter().flatten().map(|key| key.tag).max().unwrap_or(0);
+        let keys: Vec<_> = view.lanes.iter().flat_map(|ring| ring.keys).flatten().collect();
+        let keys: Vec<_> = keys.into_iter().filter(|key| key.tag != crate::keys::BROUGHT).collect();
+        let reused = keys.iter().map(|key| key.tag).max().unwrap_or(0);
         s.tag = if reused > s.tag { reused % 6 } else { s.tag };
-        let top = view.keys.iter().flatten().map(|key| key.serial).max().unwrap_or(0);
-        let by = top.cast_signed() - TOP.cast_signed();
-        let fresh = s.set == Some(self.kernel.empty_set());
+        let top = keys.iter().map(|key| key.serial).max().unwrap_or(0);
+        let by = if keys.is_empty() { 0 } else { top.cast_signed() - TOP.cast_signed() };
+        let fresh = s.set.is_some_and(|set| self.kernel.is_new(set)) && !s.unset;
         if fresh && by < 0 {
             // The first keys of a new claim; nothing else knows of them.
             s.secret = s.secret.map(|id| self.kernel.lower_secret(id, by));
@@ -442,10 +716,19 @@ impl World {
                 *key = super::store::lower(*key, by);
             }
         };
+        let lower_link = |seen: &mut LinkSeen| {
+            if let LinkSeen::Copy(key) = seen {
+                *key = super::store::lower(*key, by);
+            }
+        };
         s.served.iter_mut().flatten().for_each(lower);
         s.caches.iter_mut().flatten().for_each(|(heard, _)| lower(heard));
         s.kept.iter_mut().flat_map(|look| look.txt.iter_mut().flatten()).for_each(lower);
         s.used.iter_mut().for_each(|used| used.key = super::store::lower(used.key, by));
+        s.stolen.iter_mut().for_each(|(key, _)| *key = super::store::lower(*key, by));
+        s.stolen.retain(|(key, _)| key.serial > TOP - WATCHED);
+        s.links.iter_mut().map(|link| &mut link.now).for_each(lower_link);
+        s.kept.iter_mut().flat_map(|look| &mut look.links).for_each(lower_link);
         s.published.iter_mut().for_each(|key| *key = super::store::lower(*key, by));
         s.published.retain(|key| key.serial > TOP - WATCHED);
     }
@@ -460,11 +743,15 @@ impl World {
         }
         s.set = set;
         let published = set.map(|id| self.kernel.published(id)).unwrap_or_default();
-        for keys in &published {
-            if keys.len() > 1 {
+        if set.is_some_and(|set| self.kernel.publishes(set)) {
+            s.unset = false;
+        }
+        for here in &published {
+            if here.len() > 1 {
                 s.break_(Broken::OneKeyAtAName);
             }
-            for key in keys {
+            for (heard, _) in here {
+                let Heard::Key(key) = heard else { continue };
                 if s.published.iter().any(|other| other.serial == key.serial && other != key) {
                     s.break_(Broken::SerialsOnce);
                 }
@@ -480,23 +767,22 @@ impl World {
     }
 
     fn release(&self, s: &mut State) {
-        let left = s.set.map(|set| self.kernel.release(set, s.clock));
-        let left = left.filter(|set| *set != self.kernel.empty_set());
+        let left = s.set.and_then(|set| self.kernel.release(set, s.clock));
         // A claim made later counts on from the records that are left.
         let published = left.map(|set| self.kernel.published(set).concat()).unwrap_or_default();
-        s.published.retain(|key| published.contains(key));
+        s.published.retain(|key| published.iter().any(|(heard, _)| *heard == Heard::Key(*key)));
         self.put_set(s, left);
     }
 
     /// What a look found wrong is known from the moment it has been put to use.
     fn notice(&self, s: &mut State, call: &Call) {
         let Some(look) =
-            call.look.as_ref().filter(|look| look.at == s.clock && call.set != self.kernel.empty_set())
+            call.look.as_ref().filter(|look| look.at == s.clock && !self.kernel.is_new(call.set))
         else {
             return;
         };
-        for i in [0, 1] {
-            if s.links[i].now != LinkSeen::Right && look.links[i] == s.links[i].now {
+        for i in 0..NAMES {
+            if !s.links[i].now.is_ours() && look.links[i] == s.links[i].now {
                 s.links[i].memory = s.links[i].memory.max(s.links[i].now.memory());
             }
         }
@@ -506,12 +792,19 @@ impl World {
     fn inspect(&self, s: &mut State) {
         let published = s.set.map(|set| self.kernel.published(set)).unwrap_or_default();
         for used in s.used.clone() {
-            let slot = usize::from(used.slot);
-            if s.caches[slot].iter().any(|(held, _)| *held != Heard::Key(used.key)) {
-                s.break_(Broken::Verifiable);
+            for name in self.asked(s, &used) {
+                if self.story != Story::Copied || used.alias.is_none() {
+                    if s.caches[name].iter().any(|(held, _)| *held != Heard::Key(used.key)) {
+                        s.break_(Broken::Verifiable);
+                    }
+                    if !s.unset && !published[name].iter().any(|(heard, _)| *heard == Heard::Key(used.key)) {
+                        s.break_(Broken::PublishedInUse);
+                    }
+                }
             }
-            if !published[slot].contains(&used.key) {
-                s.break_(Broken::PublishedInUse);
+            let copied = used.alias.map(|alias| s.links[usize::from(alias)].now);
+            if self.story == Story::Copied && copied.is_some_and(|copy| copy != LinkSeen::Copy(used.key)) {
+                s.break_(Broken::Verifiable);
             }
         }
     }
@@ -534,7 +827,7 @@ fn look(s: &State, sky: Sky) -> Look {
     let mut txt = s.served;
     for server in [0, 1] {
         if silent[server] {
-            txt[server] = [Heard::Silent; 2];
+            txt[server] = [Heard::Silent; NAMES];
         }
     }
     Look { at: s.clock, links: s.links.map(|link| if tenant { LinkSeen::Unclear } else { link.now }), txt }

@@ -19,6 +19,18 @@ pub const TICK: i64 = 60;
 /// Ticks after which the past is past: longer than any span that a decision looks back.
 pub const LONG_AGO: i64 = 7;
 
+/// When the keys were made that fell into the wrong hands, and when that was known, in ticks from the present: what
+/// matters of both is their order alone, so they stand still, far from every other time.
+pub const STOLEN: i64 = 1000;
+/// See [`STOLEN`].
+pub const KNOWN_STOLEN: i64 = 500;
+
+/// The moment so many ticks ago.
+#[must_use]
+pub fn ago(ticks: i64) -> Timestamp {
+    Timestamp::from_second(PRESENT - ticks * TICK).expect("near the present")
+}
+
 /// The moment so many ticks from the present.
 #[must_use]
 pub fn at(ticks: i8) -> Timestamp {
@@ -69,9 +81,14 @@ const IDLE: [&str; 4] = ["created", "seen", "modeSince", "signedSince"];
 /// The same thing seen `ticks` later, with every time moved and nothing longer ago than matters.
 ///
 /// It works on the serialised form, so that a field which is new to keyring or record set needs no line here.
-pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8) -> T {
+///
+/// Where names change it matters whether a key was made before or after: `made` keeps that.
+pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8, made: bool) -> T {
     let move_to = |value: &mut Value, ago: i64| {
         let Some(time) = value.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return };
+        if time <= self::ago(KNOWN_STOLEN) {
+            return;
+        }
         let moved = time - SignedDuration::from_secs(i64::from(ticks) * TICK);
         let floor = Timestamp::from_second(PRESENT - LONG_AGO * TICK).expect("near");
         *value = if moved.as_second() <= PRESENT - ago * TICK { floor } else { moved }.to_string().into();
@@ -81,6 +98,7 @@ pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8) -> T {
         let of_phase = fields.contains_key("name");
         for (name, field) in fields.iter_mut() {
             let ago = match name.as_str() {
+                "created" if made => i64::from(STEP_BACK) + 2,
                 name if IDLE.contains(&name) => -LONG_AGO,
                 "since" if of_phase => -LONG_AGO,
                 "last" => LONG_AGO,
@@ -104,7 +122,13 @@ pub fn renumber<T: Serialize + DeserializeOwned>(thing: &T, by: i16) -> T {
         }
         if fields.contains_key("fingerprint") && fields.contains_key("public") {
             let key: KeyInfo = serde_json::from_value(Value::Object(fields.clone())).expect("a key");
-            let key = keys::make(lower(keys::identify(&key.public), by), key.created);
+            let id = keys::identify(&key.public);
+            let serial = key.serial.saturating_add_signed(-i64::from(by));
+            let key = if id.tag == keys::BROUGHT {
+                KeyInfo { serial, ..key }
+            } else {
+                keys::make(lower(id, by), key.created)
+            };
             *value = serde_json::to_value(key).expect("it serialises");
         } else if let (Some(Value::String(text)), Some(_)) = (fields.get("value"), fields.get("serial")) {
             let text = keys::in_record(text).map(|id| keys::record(lower(id, by)));
@@ -120,7 +144,19 @@ pub fn renumber<T: Serialize + DeserializeOwned>(thing: &T, by: i16) -> T {
 /// A key under its new number.
 #[must_use]
 pub fn lower(id: KeyId, by: i16) -> KeyId {
-    KeyId { serial: id.serial.saturating_add_signed(-by), ..id }
+    if id.tag == keys::BROUGHT { id } else { KeyId { serial: id.serial.saturating_add_signed(-by), ..id } }
+}
+
+/// The same thing, every key and record in it being as old as the keys that fell into the wrong hands.
+pub fn steal<T: Serialize + DeserializeOwned>(thing: &T) -> T {
+    walk(thing, &|value| {
+        let Value::Object(fields) = value else { return };
+        for name in ["created", "signedSince"] {
+            if let Some(field) = fields.get_mut(name).filter(|field| !field.is_null()) {
+                *field = ago(STOLEN).to_string().into();
+            }
+        }
+    })
 }
 
 fn walk<T: Serialize + DeserializeOwned>(thing: &T, change: &dyn Fn(&mut Value)) -> T {

@@ -5,6 +5,8 @@ use stateright::Model;
 use super::kernel::Kernel;
 pub use crate::sight::TextAnswer as Heard;
 
+/// Names that keys may be published at: two of the domain's own, and two of a second signature or of elsewhere.
+pub const NAMES: usize = 4;
 /// The greatest serial of any key: serials are renumbered so that the newest key always has this one.
 pub const TOP: u16 = 20;
 /// How many of the last serials are watched for being used again.
@@ -17,6 +19,10 @@ pub const STEP_BACK: i8 = 2;
 pub enum LinkSeen {
     /// Ours.
     Right,
+    /// Ours elsewhere, as it is shown during a move.
+    Next,
+    /// None, but a copy of a key.
+    Copy(crate::keys::KeyId),
     /// None.
     Missing,
     /// Another.
@@ -31,13 +37,19 @@ impl LinkSeen {
     /// Ticks for which resolvers remember another CNAME.
     pub const WRONG_TTL: u8 = 2;
 
+    /// Whether it leads to us, or is a copy of what we publish.
+    #[must_use]
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Right | Self::Next | Self::Copy(_))
+    }
+
     /// Ticks for which resolvers remember what is wrong.
     #[must_use]
     pub fn memory(self) -> u8 {
         match self {
             Self::Missing => Self::NEGATIVE_TTL,
             Self::Wrong => Self::WRONG_TTL,
-            Self::Right | Self::Unclear => 0,
+            Self::Right | Self::Next | Self::Copy(_) | Self::Unclear => 0,
         }
     }
 }
@@ -49,6 +61,8 @@ pub struct Link {
     pub now: LinkSeen,
     /// Ticks for which some resolver may remember a wrong answer that the controller has seen, too.
     pub memory: u8,
+    /// Ticks for which some resolver may remember that it led to the other of our names.
+    pub other: u8,
 }
 
 /// A look at DNS: when by the controller's clock, and what was found.
@@ -57,9 +71,9 @@ pub struct Look {
     /// Ticks from the present.
     pub at: i8,
     /// The tenant's CNAMEs.
-    pub links: [LinkSeen; 2],
-    /// Our TXTs, server by server, slot by slot.
-    pub txt: [[Heard; 2]; 2],
+    pub links: [LinkSeen; NAMES],
+    /// Our TXTs, server by server, name by name.
+    pub txt: [[Heard; NAMES]; 2],
 }
 
 /// What a user may edit.
@@ -73,11 +87,31 @@ pub struct Spec {
     pub ed25519: bool,
     /// `rotation.rotateAt`, in ticks from the present.
     pub rotate_at: Option<i8>,
+    /// `rotation.compromisedAt`: every key made until it was set.
+    pub compromised: bool,
+    /// `secondSignature`.
+    pub second: bool,
+    /// `guid`: another one.
+    pub away: bool,
+    /// `delegation: TXT`.
+    pub copies: bool,
+    /// `importKeys`, for the second slot.
+    pub brings: bool,
 }
 
 impl Default for Spec {
     fn default() -> Self {
-        Self { enabled: true, paused: false, ed25519: false, rotate_at: None }
+        Self {
+            enabled: true,
+            paused: false,
+            ed25519: false,
+            rotate_at: None,
+            compromised: false,
+            second: false,
+            away: false,
+            copies: false,
+            brings: false,
+        }
     }
 }
 
@@ -90,18 +124,24 @@ pub enum Life {
     Leaving,
     /// It is not; its record set drains.
     Gone,
+    /// It is not; its keys and records were left behind for it to be made again.
+    Orphaned,
 }
 
 /// A key that mail still under way may be signed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Used {
-    /// Which slot's name verifiers ask for.
-    pub slot: u8,
+    /// By whose name: the tenant's, by way of this alias, or else ours directly.
+    pub alias: Option<u8>,
+    /// Which of our names it was published at.
+    pub name: u8,
     /// The key they must find there.
     pub key: crate::keys::KeyId,
     /// Ticks until no signer uses it and no message is under way any more; it counts down once signers are told
     /// to use another.
     pub left: u8,
+    /// A signer that reports goes on with it beyond any bound.
+    pub lags: bool,
 }
 
 /// A second controller in the midst of a reconcile.
@@ -145,13 +185,13 @@ pub struct State {
     /// The controller's clock against the true time, in ticks.
     pub clock: i8,
     /// What our two servers serve, slot by slot.
-    pub served: [[Heard; 2]; 2],
-    /// What some resolver may hold for each slot's name, and for how many ticks.
-    pub caches: [Vec<(Heard, u8)>; 2],
+    pub served: [[Heard; NAMES]; 2],
+    /// What some resolver may hold for each name, and for how many ticks.
+    pub caches: [Vec<(Heard, u8)>; NAMES],
     /// The keys that must verify.
     pub used: Vec<Used>,
     /// The tenant's CNAMEs.
-    pub links: [Link; 2],
+    pub links: [Link; NAMES],
     /// A look that somebody still goes by.
     pub kept: Option<Look>,
     /// The second controller.
@@ -164,10 +204,16 @@ pub struct State {
     pub since_switch: u8,
     /// Rotations asked for and not carried out.
     pub asked: u8,
+    /// What signers were told must be told to them after the next reconcile, too: nothing has happened to the keys.
+    pub whole: bool,
+    /// The record set was deleted and nobody has heard of it yet.
+    pub unset: bool,
+    /// The keys that are in the wrong hands, and whether signers were told to use another since.
+    pub stolen: Vec<(crate::keys::KeyId, bool)>,
     /// Faults that may still happen.
     pub faults: u8,
     /// Bits of the properties that are broken.
-    pub broken: u16,
+    pub broken: u32,
 }
 
 /// Which servers fail a look.
@@ -226,6 +272,18 @@ pub enum Action {
     SlowDies,
     /// The Secret is deleted by hand.
     LoseSecret,
+    /// The record set is deleted by hand.
+    LoseSet,
+    /// The keys fall into the wrong hands, and the user says so.
+    Compromise,
+    /// A signer that reports does not hear of a switch.
+    Lag(usize),
+    /// It does at last.
+    CatchUp(usize),
+    /// The user gives the domain another name at the provider, or its old one.
+    Relocate(bool),
+    /// The second signature is wanted or not.
+    Double(bool),
     /// A private key is taken out of the Secret by hand.
     LoseKey(usize),
     /// The tenant changes a CNAME.
@@ -242,6 +300,8 @@ pub enum Action {
     ClockBack,
     /// The DkimDomain is deleted.
     Delete,
+    /// The same, and its keys are left behind.
+    Orphan,
     /// The controller takes the next step of letting it go.
     LetGo,
     /// What has drained is swept away.
@@ -253,34 +313,117 @@ pub enum Action {
 /// Kinds of faults, as bits.
 pub mod faults {
     /// The controller dies between two writes.
-    pub const CRASH: u8 = 1;
+    pub const CRASH: u16 = 1;
     /// The Secret or a key in it is deleted by hand.
-    pub const LOSS: u8 = 2;
+    pub const LOSS: u16 = 2;
     /// The tenant takes a CNAME away or puts another there.
-    pub const TENANT: u8 = 4;
+    pub const TENANT: u16 = 4;
     /// The spec is edited.
-    pub const EDIT: u8 = 8;
+    pub const EDIT: u16 = 8;
     /// The clock is set back.
-    pub const CLOCK: u8 = 16;
+    pub const CLOCK: u16 = 16;
     /// The DkimDomain is deleted.
-    pub const DELETE: u8 = 32;
+    pub const DELETE: u16 = 32;
     /// A second controller is at work, and slow.
-    pub const SECOND: u8 = 64;
+    pub const SECOND: u16 = 64;
     /// Somebody goes by an old look.
-    pub const STALE: u8 = 128;
+    pub const STALE: u16 = 128;
+    /// The keys fall into the wrong hands.
+    pub const COMPROMISE: u16 = 256;
+    /// A signer that reports lags.
+    pub const LAG: u16 = 512;
+    /// The domain gets another name at the provider.
+    pub const MOVE: u16 = 1024;
     /// Any.
-    pub const ALL: u8 = u8::MAX;
+    pub const ALL: u16 = u16::MAX;
 }
 
-/// Where histories begin.
+/// A small world of its own: where its histories begin, and which faults are met in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// With a DkimDomain that was just made.
-    Nothing,
-    /// With one that signs as the domain, both keys published.
+pub enum Story {
+    /// A DkimDomain that was just made.
+    New,
+    /// One that signs as the domain, both keys published.
     Running,
-    /// With either.
-    Either,
+    /// Such a one whose keys fall into the wrong hands.
+    Compromised,
+    /// Such a one with a signer that reports which key it uses.
+    Reported,
+    /// Such a one that is deleted with its keys left behind.
+    Orphaned,
+    /// Such a one that moves.
+    Moved,
+    /// Such a one with a second signature.
+    Doubled,
+    /// Such a one whose tenant publishes copies of the keys.
+    Copied,
+    /// A new one to which the user brings a key.
+    Brought,
+}
+
+impl Story {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::New,
+        Self::Running,
+        Self::Compromised,
+        Self::Reported,
+        Self::Orphaned,
+        Self::Moved,
+        Self::Doubled,
+        Self::Copied,
+        Self::Brought,
+    ];
+
+    /// For people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "a new domain",
+            Self::Running => "a domain that runs",
+            Self::Compromised => "keys in the wrong hands",
+            Self::Reported => "a signer that reports",
+            Self::Orphaned => "keys left behind",
+            Self::Moved => "a domain that moves",
+            Self::Doubled => "a second signature",
+            Self::Copied => "keys published by the tenant",
+            Self::Brought => "a key that is brought",
+        }
+    }
+
+    /// The faults that are met in it, one at a time.
+    #[must_use]
+    pub fn kinds(self) -> u16 {
+        use faults::{CLOCK, COMPROMISE, CRASH, DELETE, EDIT, LAG, LOSS, MOVE, SECOND, STALE, TENANT};
+        match self {
+            Self::New => 0,
+            Self::Running => CRASH | LOSS | TENANT | EDIT | CLOCK | DELETE | SECOND | STALE,
+            Self::Compromised => COMPROMISE,
+            Self::Reported => LAG,
+            Self::Orphaned => DELETE,
+            Self::Moved => MOVE,
+            Self::Doubled => EDIT,
+            Self::Copied => 0,
+            Self::Brought => 0,
+        }
+    }
+
+    /// Faults at most in one of its histories, in the default run.
+    #[must_use]
+    pub fn faults(self) -> u8 {
+        u8::from(self.kinds() != 0)
+    }
+
+    /// What the spec says from the first.
+    #[must_use]
+    pub fn spec(self) -> Spec {
+        Spec {
+            second: self == Self::Doubled,
+            copies: self == Self::Copied,
+            brings: self == Self::Brought,
+            ..Spec::default()
+        }
+    }
 }
 
 /// The world as a model: the kernel and which faults may come together.
@@ -290,9 +433,9 @@ pub struct World {
     /// Most faults in one history.
     pub faults: u8,
     /// Their kinds, bits of [`faults`].
-    pub kinds: u8,
-    /// Where histories begin.
-    pub start: Start,
+    pub kinds: u16,
+    /// Which world.
+    pub story: Story,
     /// How far each state is from rest, for those that were followed to it.
     pub(super) rest: std::sync::Mutex<std::collections::HashMap<State, u8>>,
 }
@@ -306,29 +449,36 @@ impl Model for World {
             secret: None,
             set: None,
             life: Life::Present,
-            spec: Spec::default(),
+            spec: self.story.spec(),
             clock: 0,
-            served: [[Heard::Nothing; 2]; 2],
-            caches: [Vec::new(), Vec::new()],
+            served: [[Heard::Nothing; NAMES]; 2],
+            caches: Default::default(),
             used: Vec::new(),
-            links: [Link { now: LinkSeen::Missing, memory: LinkSeen::NEGATIVE_TTL }; 2],
+            links: [Link { now: LinkSeen::Missing, memory: LinkSeen::NEGATIVE_TTL, other: 0 }; NAMES],
             kept: None,
             slow: None,
             published: Vec::new(),
             tag: 0,
             since_switch: 0,
             asked: 0,
+            whole: false,
+            unset: false,
+            stolen: Vec::new(),
             faults: self.faults,
             broken: 0,
         };
         self.remember(&mut state);
-        let mut running = state.clone();
-        self.run_in(&mut running);
-        match self.start {
-            Start::Nothing => vec![state],
-            Start::Running => vec![running],
-            Start::Either => vec![state, running],
+        if !matches!(self.story, Story::New | Story::Brought) {
+            self.run_in(&mut state);
         }
+        if self.story == Story::Moved {
+            // Rotation stands still, and the domain may sign as its provider.
+            state.spec.paused = true;
+            let mut disabled = state.clone();
+            disabled.spec.enabled = false;
+            return vec![state, disabled];
+        }
+        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {

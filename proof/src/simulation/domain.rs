@@ -3,12 +3,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use dkim_operator::api::PublishedRecord;
+use dkim_operator::api::DkimRecordSetSpec;
 use dkim_operator::model::acceptance::Order;
+use dkim_operator::model::home::Home;
 use dkim_operator::model::key::KeyKind;
-use dkim_operator::model::keyring::Mode;
+use dkim_operator::model::keyring::{Mode, Phase};
+use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::rotation::Change;
-use dkim_operator::model::selector::SlotId;
+use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use jiff::Timestamp;
 use rand::rngs::StdRng;
@@ -17,7 +19,7 @@ use rand::{RngExt, SeedableRng};
 use super::history::{Alias, History, Line, Told};
 use super::{DAY, HOUR, MINUTE, Seconds, YEAR, times};
 use crate::keys::{self, KeyId};
-use crate::operator::{self, Stored};
+use crate::operator::{self, Eyes, Stored};
 use crate::rules::Rules;
 use crate::sight::{self, AliasAnswer, TextAnswer};
 use crate::terms::{self, Wishes};
@@ -51,6 +53,10 @@ enum Event {
     Pause(bool),
     /// The tenant asks for the other kind of key.
     OtherKind,
+    /// All keys fall into the wrong hands, and the tenant says so.
+    Compromise,
+    /// Somebody deletes the record set, and the controller sees it at once.
+    LoseSet,
 }
 
 struct Life {
@@ -61,7 +67,7 @@ struct Life {
     wishes: Wishes,
     order: Order,
     secret: Option<Stored>,
-    records: Vec<PublishedRecord>,
+    set: DkimRecordSetSpec,
     silent: [bool; 2],
     tenant_silent: bool,
     aliases: [u8; 2],
@@ -80,17 +86,20 @@ fn moment(at: Seconds) -> Timestamp {
 
 /// Lives through the years.
 pub fn live(rules: Rules, years: u16, seed: u64, domain: u32) -> History {
-    let wishes = Wishes::default();
+    // A third of the fleet goes by a schedule, each domain at its own moment of a day.
+    let schedule = (domain % 3 == 1).then_some(("30 3 1 */6 *", 86_400));
+    let wishes = Wishes { schedule, number: domain, ..Wishes::default() };
+    let order = terms::order(&times(), &wishes);
     let gone = Alias { right: false, ttl: Seconds::from(NEGATIVE_TTL), number: 0 };
     let mut life = Life {
         rules,
         rng: StdRng::seed_from_u64(seed ^ (u64::from(domain) << 32)),
         events: BinaryHeap::new(),
         count: 0,
-        order: terms::order(&times(), &wishes),
+        set: operator::empty_set(&order),
+        order,
         wishes,
         secret: None,
-        records: Vec::new(),
         silent: [false; 2],
         tenant_silent: false,
         aliases: [MISSING; 2],
@@ -101,6 +110,7 @@ pub fn live(rules: Rules, years: u16, seed: u64, domain: u32) -> History {
             served: [[Line::new(None), Line::new(None)], [Line::new(None), Line::new(None)]],
             aliases: [Line::new(gone), Line::new(gone)],
             noticed: [vec![None], vec![None]],
+            revoked: Vec::new(),
             rotations: 0,
             reconciles: 0,
         },
@@ -177,6 +187,12 @@ impl Life {
         for at in self.often(years, 0.1) {
             self.at(at, Event::OtherKind);
         }
+        for at in self.often(years, 0.05) {
+            self.at(at, Event::Compromise);
+        }
+        for at in self.often(years, 0.05) {
+            self.at(at, Event::LoseSet);
+        }
         for at in self.often(years, 0.2) {
             let back = at + self.pause();
             self.at(at, Event::Enable(false));
@@ -200,8 +216,12 @@ impl Life {
             Event::Serve(server) => {
                 for slot in [0, 1] {
                     let name = self.order.lanes.primary.targets[SlotId::ALL[slot]].to_string();
-                    let key =
-                        self.records.iter().find(|r| r.name == name).and_then(|r| keys::in_record(&r.value));
+                    let key = self
+                        .set
+                        .records
+                        .iter()
+                        .find(|r| r.name == name)
+                        .and_then(|r| keys::in_record(&r.value));
                     self.history.served[server][slot].set(now, key);
                 }
             }
@@ -212,19 +232,37 @@ impl Life {
             Event::LoseKey(slot) => {
                 let mut secret = self.secret.clone();
                 if let Some(secret) = &mut secret {
-                    secret.keys[SlotId::ALL[slot]] = false;
+                    secret.keys.primary[SlotId::ALL[slot]] = false;
                 }
                 self.store(now, secret);
             }
             Event::Request => self.wishes.rotate_at = Some(moment(now)),
             Event::Enable(enabled) => self.wishes.enabled = enabled,
             Event::Pause(paused) => self.wishes.paused = paused,
+            Event::Compromise => self.wishes.compromised_at = Some(moment(now)),
+            Event::LoseSet => {
+                // What only the record set knows of is lost with it; nobody deletes that in these years.
+                let known = |serial: i64| {
+                    let ring = self.secret.as_ref().map(|secret| &secret.vault.rings.primary);
+                    let mut phases = ring.into_iter().flat_map(|ring| ring.slots.0.iter());
+                    phases.any(|slot| {
+                        slot.phase.key().is_some_and(|key| i64::try_from(key.serial) == Ok(serial))
+                    })
+                };
+                if self.set.records.iter().all(|record| known(record.serial)) {
+                    self.set = operator::empty_set(&self.order);
+                    return self.reconcile(now);
+                }
+            }
             Event::OtherKind => {
                 let ed25519 = self.wishes.kind == KeyKind::Ed25519;
                 self.wishes.kind = if ed25519 { KeyKind::Rsa2048 } else { KeyKind::Ed25519 };
             }
         }
-        if matches!(event, Event::Request | Event::Enable(_) | Event::Pause(_) | Event::OtherKind) {
+        if matches!(
+            event,
+            Event::Request | Event::Enable(_) | Event::Pause(_) | Event::OtherKind | Event::Compromise
+        ) {
             self.order = terms::order(&times(), &self.wishes);
         }
         // Edits wake the controller at once, what happens in DNS at its next look; and at times it is away.
@@ -265,7 +303,7 @@ impl Life {
                 Some(key) => TextAnswer::Key(key),
             })
         });
-        sight::observation(moment(now), &self.order, aliases, texts)
+        sight::observation(moment(now), &self.order.lanes.primary.targets, aliases, texts)
     }
 
     fn reconcile(&mut self, now: Seconds) {
@@ -276,14 +314,16 @@ impl Life {
         };
         let fresh = look.at == moment(now);
         let at = moment(now);
-        let before = operator::open(&self.order, self.secret.as_ref(), &self.records, at);
-        let make = |serial: u64, kind: KeyKind, created: Timestamp| {
+        let before = operator::open(&self.order, self.secret.as_ref(), &self.set, at);
+        let make = |serial: u64, kind: KeyKind, _import: bool, created: Timestamp| {
             let serial = u16::try_from(serial).expect("small");
             keys::make(KeyId { serial, tag: 0, ed25519: kind == KeyKind::Ed25519 }, created)
         };
-        let plan = operator::plan(&self.rules, &self.order, &before, &self.records, Some(&look), at, make);
+        let seen = |_: LaneId, _: &Home| Some(look.clone());
+        let eyes = Eyes { look: &seen, in_use: PerLane { primary: PerSlot([false; 2]), second: None } };
+        let plan = operator::plan(&self.rules, &self.order, &before, &self.set, &eyes, at, make);
         self.last_look = Some(look);
-        let changes: Vec<Change> = plan.changes().cloned().collect();
+        let changes: Vec<Change> = plan.changes().map(|(_, change)| change.clone()).collect();
         let again = now + self.rng.random_range(1..15);
         let dies = if changes.is_empty() { 9 } else { self.rng.random_range(0..40) };
         if let Some(mark) = plan.mark {
@@ -295,7 +335,7 @@ impl Life {
         let switched = changes.iter().any(|c| matches!(c, Change::Activate { .. }));
         self.history.rotations += u64::from(switched);
         self.store(now, Some(plan.secret));
-        if fresh && !self.records.is_empty() && !self.tenant_silent {
+        if fresh && !self.set.records.is_empty() && !self.tenant_silent {
             for slot in [0, 1] {
                 if self.aliases[slot] != RIGHT
                     && let Some(last) = self.history.noticed[slot].last_mut()
@@ -318,11 +358,11 @@ impl Life {
         self.reconcile_at(wake.map_or(pace, |wake| wake.max(now + 1).min(pace)));
     }
 
-    fn publish(&mut self, now: Seconds, records: Vec<PublishedRecord>) {
-        if self.records == records {
+    fn publish(&mut self, now: Seconds, set: DkimRecordSetSpec) {
+        if self.set == set {
             return;
         }
-        self.records = records;
+        self.set = set;
         for server in [0, 1] {
             let late = match self.rng.random_range(0..20) {
                 0 => self.pause().min(2 * DAY),
@@ -333,6 +373,14 @@ impl Life {
     }
 
     fn store(&mut self, now: Seconds, secret: Option<Stored>) {
+        for slot in secret.iter().flat_map(|secret| secret.vault.rings.primary.slots.0.iter()) {
+            if let Phase::Revoked { key, .. } = &slot.phase {
+                let id = keys::identify(&key.public);
+                if self.history.revoked.iter().all(|(known, _)| *known != id) {
+                    self.history.revoked.push((id, now));
+                }
+            }
+        }
         self.secret = secret;
         let told = self.secret.as_ref().and_then(|secret| {
             let ring = &secret.vault.rings.primary;

@@ -70,6 +70,8 @@ pub struct History {
     pub aliases: [Line<Alias>; 2],
     /// When the controller took note that a CNAME was gone, by number.
     pub noticed: [Vec<Option<Seconds>>; 2],
+    /// The keys that were revoked, and when.
+    pub revoked: Vec<(KeyId, Seconds)>,
     /// Rotations.
     pub rotations: u64,
     /// Reconciles.

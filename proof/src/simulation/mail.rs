@@ -39,6 +39,9 @@ pub fn verify(history: &History, size: Size, seed: u64, domain: u32) -> Outcome 
         match look_up(history, &told, heard, arrives, &mut rng) {
             Verdict::Good => {}
             Verdict::TenantsFault => outcome.tenants_fault += 1,
+            Verdict::Bad(_) if history.revoked.iter().any(|(key, at)| *key == told.key && *at <= arrives) => {
+                outcome.revoked += 1;
+            }
             Verdict::Bad(why) => {
                 outcome.unverifiable += 1;
                 outcome.first.get_or_insert_with(|| {

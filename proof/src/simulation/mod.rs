@@ -39,6 +39,8 @@ pub struct Outcome {
     pub unverifiable: u64,
     /// Of these, those that failed because the tenant had taken the CNAME away while it was in use.
     pub tenants_fault: u64,
+    /// Of these, those that failed as their key had been revoked before they arrived.
+    pub revoked: u64,
     /// Messages that no key was there for: between a domain's making or a Secret's loss and the next key.
     pub unsigned: u64,
     /// Rotations.
@@ -51,10 +53,12 @@ pub struct Outcome {
 
 impl Outcome {
     fn add(&mut self, other: Self) {
-        let Self { messages, unverifiable, tenants_fault, unsigned, rotations, reconciles, first } = other;
+        let Self { messages, unverifiable, tenants_fault, revoked, unsigned, rotations, reconciles, first } =
+            other;
         self.messages += messages;
         self.unverifiable += unverifiable;
         self.tenants_fault += tenants_fault;
+        self.revoked += revoked;
         self.unsigned += unsigned;
         self.rotations += rotations;
         self.reconciles += reconciles;
