@@ -111,8 +111,6 @@ mutants! {
     AlongIgnored in Doubled,
     /// The second signature's keys go at once when it is not wanted any more.
     RetiredAtOnce @ EDIT in Doubled,
-    /// A copy that a tenant published of the key before counts for the new one.
-    CopyKept in Copied,
     /// A key that was brought is taken in again.
     ImportTwice in Brought,
 }
@@ -283,7 +281,6 @@ fn mislead(
         Mutant::TwiceAsOften => policy.cadence = twice_as_often(&policy.cadence),
         Mutant::RequestRepeated => ring.log.noted_request = None,
         Mutant::CompromiseIgnored => policy.compromised_at = None,
-        Mutant::CopyKept => policy.link_per_key = false,
         Mutant::ImportTwice => ring.log.imported.clear(),
         _ => {}
     }
