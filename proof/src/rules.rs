@@ -211,6 +211,7 @@ impl Rules {
         let all = publication::publish(set, &vault, &order.home, armed, drain, now);
         let forgets = self.are(Mutant::MoveForgetsOldNames) && vault.moving.is_none();
         DkimRecordSetSpec {
+            cnames: None,
             claim_ref: None,
             provider: order.provider.clone(),
             guid: order.home.guid.to_string(),
