@@ -7,6 +7,7 @@ use futures::future::join_all;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::sight;
 use crate::api::{
@@ -21,6 +22,14 @@ const AWAITED: &str = "external-dns publishes it; if this lasts, look at its log
 
 /// The same for tenants' CNAMEs.
 const AWAITED_CNAME: &str = "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=CNAME, --managed-record-types=TXT and a domain filter that covers the name";
+
+/// The name of the object with a domain's CNAMEs. No domain is named like that, as it is a single label: the object with the keys is
+/// named after its domain.
+#[must_use]
+pub fn cnames_object(domain: &str) -> String {
+    let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(domain));
+    format!("dkim-cnames-{}", hash.get(..40).unwrap_or(&hash))
+}
 
 /// Where objects are written.
 pub struct Endpoints<'a> {

@@ -195,7 +195,7 @@ impl Publisher {
                 let Settings { client, namespace, .. } = &self.settings;
                 let name = match place.kind {
                     Kind::Keys => set.name_any(),
-                    Kind::Cnames => format!("{}-cnames", set.name_any()),
+                    Kind::Cnames => super::endpoint::cnames_object(&set.name_any()),
                 };
                 let endpoints = Endpoints { client, namespace, name: &name, verification: &verification };
                 Ok(endpoints.bring_about(place, &settings, &mark).await)
