@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::Guarded;
+use super::departures::Departures;
 use super::error::Class;
 use super::eyes::Eye;
 use super::memory::{Memory, Surroundings, version};
@@ -84,6 +85,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// What reconciles were made from.
     pub memory: Memory,
+    /// Emptied key Secrets that wait for their end.
+    pub departures: Departures,
     /// The signers that report.
     pub signers: Signers,
     /// Counters.
@@ -132,6 +135,7 @@ impl Context {
             keygen: Semaphore::new(options.key_threads.max(1)),
             backoff: Backoff::default(),
             memory: Memory::default(),
+            departures: Departures::default(),
             signers: Signers::new(options),
             metrics: Metrics::default(),
             lookers: Mutex::default(),

@@ -3,6 +3,7 @@
 mod apply;
 mod claim;
 mod context;
+mod departures;
 mod error;
 mod events;
 mod eyes;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, DeleteParams, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::DeserializeGuard;
@@ -125,16 +125,17 @@ async fn empty(ctx: &Context, api: &Api<Secret>, name: &str, domain: &DkimDomain
     let (Some(mut secret), Ok(parsed)) = (found, DomainName::parse(&domain.spec.domain)) else {
         return Ok(());
     };
-    if secret::goes_at(&secret.metadata).is_some() {
+    if secret::goes_at(&secret.metadata).is_some() && secret::is_hollow(&secret) {
         return Ok(());
     }
-    let lags = ctx.providers.state().into_iter().map(|provider| provider.spec.key_policy.signer_lag.0);
-    let goes_at = later(ctx.clock.now(), lags.max().unwrap_or(UNKNOWN_LAG));
-    secret::hollow(&mut secret, &parsed, goes_at)?;
+    let which = Preconditions { uid: secret.uid(), resource_version: None };
+    secret::hollow(&mut secret, &parsed, later(ctx.clock.now(), longest_lag(ctx)))?;
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     match api.replace(name, &params, &secret).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        // It may not be written, or was made immutable: nothing holds the DkimDomain back, and no key stays behind.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 422) => delete(api, name, which).await,
         Err(error) => Err(Error::api("emptying the key Secret")(error)),
     }
 }
@@ -142,27 +143,53 @@ async fn empty(ctx: &Context, api: &Api<Secret>, name: &str, domain: &DkimDomain
 /// The signer lag where no provider is left to tell.
 const UNKNOWN_LAG: SignedDuration = SignedDuration::from_mins(5);
 
+fn longest_lag(ctx: &Context) -> SignedDuration {
+    let lags = ctx.providers.state().into_iter().map(|provider| provider.spec.key_policy.signer_lag.0);
+    lags.max().unwrap_or(UNKNOWN_LAG)
+}
+
 /// Deletes an emptied Secret when its time has come, unless it was written since. The watch of Secrets tells of it, and
-/// after a restart its list does.
-pub fn delete_later(ctx: Arc<Context>, secret: &PartialObjectMeta<Secret>) {
-    let Some(at) = secret::goes_at(&secret.metadata) else { return };
+/// after a restart its list does. What is told of the same Secret again takes the place of what was told before, and no
+/// annotation makes one wait for longer than a signer lag.
+pub fn delete_later(ctx: &Arc<Context>, secret: &PartialObjectMeta<Secret>) {
     let (Some(namespace), name) = (secret.namespace(), secret.name_any()) else { return };
-    let which = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
-    tokio::spawn(async move {
-        let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
-        loop {
-            let wait = Duration::try_from(at.duration_since(ctx.clock.now())).unwrap_or_default();
-            tokio::time::sleep(wait).await;
-            match delete(&api, &name, which.clone()).await {
-                // It was taken up again.
-                Ok(()) | Err(Error::Conflict { .. }) => return,
-                Err(error) => {
-                    tracing::warn!(namespace, name, %error, "an emptied key Secret cannot be deleted yet");
-                    tokio::time::sleep(ctx.spread(Duration::from_secs(60))).await;
-                }
+    let place = (namespace, name);
+    let Some(at) = secret::goes_at(&secret.metadata) else { return ctx.departures.forget(&place) };
+    let at = at.min(later(ctx.clock.now(), longest_lag(ctx)));
+    let version = secret.resource_version();
+    let task = tokio::spawn(depart(Arc::clone(ctx), place.clone(), version, at));
+    ctx.departures.await_one(place, task.abort_handle());
+}
+
+async fn depart(
+    ctx: Arc<Context>,
+    (namespace, name): (String, String),
+    version: Option<String>,
+    at: Timestamp,
+) {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+    loop {
+        let wait = Duration::try_from(at.duration_since(ctx.clock.now())).unwrap_or_default();
+        tokio::time::sleep(wait).await;
+        match delete_hollow(&api, &name, version.as_deref()).await {
+            // Or it was taken up again.
+            Ok(()) | Err(Error::Conflict { .. }) => return,
+            Err(error) => {
+                tracing::warn!(namespace, name, %error, "an emptied key Secret cannot be deleted yet");
+                tokio::time::sleep(ctx.spread(Duration::from_secs(60))).await;
             }
         }
-    });
+    }
+}
+
+/// Whatever its annotations say, one that holds keys stays.
+async fn delete_hollow(api: &Api<Secret>, name: &str, version: Option<&str>) -> Result<(), Error> {
+    let found = api.get_opt(name).await.map_err(Error::api("reading an emptied key Secret"))?;
+    let Some(mut secret) = found else { return Ok(()) };
+    let goes = secret.metadata.resource_version.as_deref() == version && secret::is_hollow(&secret);
+    let which = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
+    secret::wipe(&mut secret);
+    if goes { delete(api, name, which).await } else { Ok(()) }
 }
 
 /// Lets a Secret outlive its DkimDomain, which the garbage collector would not.

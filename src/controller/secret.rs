@@ -171,6 +171,13 @@ pub fn goes_at(meta: &ObjectMeta) -> Option<Timestamp> {
     meta.annotations.as_ref()?.get(ANNOTATION_GOES_AT)?.parse().ok()
 }
 
+/// Whether it holds no keys and no state.
+#[must_use]
+pub fn is_hollow(secret: &Secret) -> bool {
+    let kept = |name: &String| name == STATE_FILE || name.ends_with(".pem");
+    !secret.data.iter().flat_map(BTreeMap::keys).any(kept)
+}
+
 /// Whether two Secrets of ours say the same: data, labels, annotations and owners that we set.
 #[must_use]
 pub fn same(there: &Secret, wanted: &Secret) -> bool {

@@ -226,7 +226,7 @@ fn secrets(
                 listed.follow(event, |secret| ((secret.namespace(), secret.name_any()), owner(secret)));
             let concerned = news.into_iter().filter_map(|news| match news {
                 News::Seen(secret) => {
-                    release::delete_later(ctx.clone(), &secret);
+                    release::delete_later(&ctx, &secret);
                     let owner = owner(&secret)?;
                     ctx.memory.saw_secret(&owner, &secret.metadata);
                     Some(owner)
