@@ -226,6 +226,20 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// Slot by slot, whether the present key is settled at its next name; without a move there is none to wait for.
+    #[must_use]
+    pub fn settled_next(&self, lane: LaneId, now: Timestamp) -> PerSlot<bool> {
+        PerSlot::from_fn(|slot| {
+            let Some(moving) = &self.moving else { return true };
+            let name = moving.lanes.get(lane).map(|names| &names[slot]);
+            let key = self.rings.get(lane).and_then(|ring| ring.slots[slot].phase.key());
+            let (Some(name), Some(key)) = (name, key) else { return false };
+            name.serial == key.serial && name.settled <= now
+        })
+    }
+}
+
 /// What DNS proves at the present and at the next names of one lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sights {
@@ -236,16 +250,18 @@ pub struct Sights {
 }
 
 impl Sights {
-    /// What both prove together: during a move a CNAME may lead to either name, and wherever it leads the key must be.
+    /// What both prove together: during a move a CNAME may lead to either name, and wherever it leads the key must be, and
+    /// must have `settled`.
     #[must_use]
-    pub fn merged(&self) -> Option<Evidence> {
+    pub fn merged(&self, settled: PerSlot<bool>) -> Option<Evidence> {
         let (home, Some(next)) = (self.home?, self.next) else { return self.home };
         let slots = PerSlot::from_fn(|slot| {
             let mut seen = home.slots[slot];
             let there = next.slots[slot];
             match (seen.link, there.link) {
                 (LinkSight::Broken { .. }, LinkSight::Verified { older_ttl }) => match there.key {
-                    KeySight::Matches => seen.link = LinkSight::Verified { older_ttl },
+                    KeySight::Matches if settled[slot] => seen.link = LinkSight::Verified { older_ttl },
+                    KeySight::Matches => seen.link = LinkSight::Unclear,
                     KeySight::Contradicted => {}
                     KeySight::MatchesWhereHeard | KeySight::Unclear => seen.link = LinkSight::Unclear,
                 },

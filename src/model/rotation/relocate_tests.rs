@@ -201,13 +201,18 @@ fn a_cname_that_leads_to_a_new_name_without_the_key_is_no_link() {
         slots: PerSlot([SlotEvidence { link: DOWN, key: KeySight::Matches }; 2]),
     };
     let next = |key| Evidence { slots: PerSlot([SlotEvidence { link: UP, key }; 2]), ..home };
-    let merged = |key| {
+    let merged = |key, settled| {
         let sights = Sights { home: Some(home), next: Some(next(key)) };
-        sights.merged().unwrap().slots[SlotId::One].link
+        sights.merged(PerSlot([settled; 2])).unwrap().slots[SlotId::One].link
     };
-    assert_eq!(merged(KeySight::Matches), UP);
-    assert_eq!(merged(KeySight::Contradicted), DOWN);
-    assert_eq!(merged(KeySight::Unclear), LinkSight::Unclear);
+    assert_eq!(merged(KeySight::Matches, true), UP);
+    assert_eq!(
+        merged(KeySight::Matches, false),
+        LinkSight::Unclear,
+        "resolvers may remember what was there before"
+    );
+    assert_eq!(merged(KeySight::Contradicted, true), DOWN);
+    assert_eq!(merged(KeySight::Unclear, true), LinkSight::Unclear);
 }
 
 #[test]

@@ -98,7 +98,8 @@ impl Run {
         observed: Option<&LaneObserved>,
         renamed: bool,
     ) -> Decision {
-        let evidence = observed.and_then(|o| o.sights.merged()).filter(|_| !renamed);
+        let settled = self.vault.settled_next(lane, self.now);
+        let evidence = observed.and_then(|o| o.sights.merged(settled)).filter(|_| !renamed);
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
