@@ -31,7 +31,7 @@ async fn milter(world: &World, scratch: &Scratch) -> (Process, Address) {
     let holding = Address::allocate().unwrap();
     let process = Spec::new("milter", env!("CARGO_BIN_EXE_dkim-operator"), scratch.join("log"))
         .args(["milter", "--drain", "1", "--key-namespace", NAMESPACE])
-        .args(["--instance", "mail-0", "--acknowledge-every", "6s"])
+        .args(["--instance", "mail-0", "--acknowledge-every", "10s"])
         .arg(format!("--listen=unix:{}", scratch.join("m.sock").display()))
         .args(["--health-addr", &holding.port(8080).to_string()])
         .env("KUBECONFIG", &kubeconfig)
@@ -217,7 +217,7 @@ async fn a_key_stays_until_the_last_signer_that_lives_has_left_it() -> Outcome {
     world.plane.restart_apiserver().await?;
     stage.rotate().await;
     stage.held().await;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(Duration::from_secs(32)).await;
     stage.held().await;
     stage.counted("dkim_operator_signers{state=\"behind\"} 1").await;
     stage.ask_for_a_rotation().await;

@@ -9,7 +9,7 @@ use futures::StreamExt;
 use futures::channel::mpsc::UnboundedSender;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, Preconditions};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -215,7 +215,8 @@ impl Ear {
             Some(heard) => self.ctx.signers.roster.lock().hear(&namespace, &name, heard, now),
             None => {
                 // It has ended and said so.
-                self.delete(&namespace, &name).await;
+                let which = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
+                self.delete(&namespace, &name, which).await;
                 self.ctx.signers.roster.lock().gone(&namespace, &name, now)
             }
         };
@@ -245,17 +246,21 @@ impl Ear {
         for (namespace, name) in old {
             if self.scope.as_ref().is_none_or(|scope| *scope == namespace) {
                 tracing::info!("the signer behind Lease {namespace}/{name} has not been heard of for a day");
-                self.delete(&namespace, &name).await;
+                self.delete(&namespace, &name, Preconditions::default()).await;
             }
         }
     }
 
-    async fn delete(&self, namespace: &str, name: &str) {
+    /// One that was written since stays. Renewals of others are not heard meanwhile, so that it may not take long.
+    async fn delete(&self, namespace: &str, name: &str, which: Preconditions) {
+        const PATIENCE: Duration = Duration::from_secs(5);
         let api: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
-        match api.delete(name, &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => tracing::warn!(%error, "the Lease {namespace}/{name} cannot be deleted"),
+        let params = DeleteParams { preconditions: Some(which), ..DeleteParams::default() };
+        match tokio::time::timeout(PATIENCE, api.delete(name, &params)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the Lease {namespace}/{name} cannot be deleted"),
+            Err(_) => tracing::warn!("the Lease {namespace}/{name} cannot be deleted within {PATIENCE:?}"),
         }
     }
 }

@@ -136,8 +136,8 @@ pub struct Census {
 pub struct Roster {
     places: HashMap<String, Place>,
     asks: HashMap<Who, Ask>,
-    /// When watches of Leases failed last: while one does, silence proves nothing.
-    deaf: HashMap<String, Timestamp>,
+    /// Since when watches of Leases fail, and when they did last: of the signers that lived then, silence proves nothing.
+    deaf: HashMap<String, (Timestamp, Timestamp)>,
 }
 
 impl Roster {
@@ -178,16 +178,22 @@ impl Roster {
         if works {
             self.deaf.remove(watch);
         } else {
-            self.deaf.insert(watch.to_owned(), now);
+            let outage = self.deaf.entry(watch.to_owned()).or_insert((now, now));
+            let since = if later(outage.1, DEAF) > now { outage.0 } else { now };
+            *outage = (since, now);
         }
     }
 
-    fn hears(&self, now: Timestamp) -> bool {
-        self.deaf.values().all(|failed| later(*failed, DEAF) <= now)
+    /// Since when a watch fails.
+    fn deaf_since(&self, now: Timestamp) -> Option<Timestamp> {
+        let lasting = self.deaf.values().filter(|(_, last)| later(*last, DEAF) > now);
+        lasting.map(|(first, _)| *first).min()
     }
 
     fn lives(&self, signer: &Signer, now: Timestamp) -> bool {
-        signer.until > now || !self.hears(now)
+        // A watch may have been broken for a while before that was noticed.
+        let then = |since: Timestamp| later(signer.until, DEAF) > since;
+        signer.until > now || self.deaf_since(now).is_some_and(then)
     }
 
     /// Those who wait for no more than the slowest signer that follows the API has come to.
@@ -230,7 +236,8 @@ impl Roster {
             .filter(|slot| matches!(slot.phase, Phase::Active { .. }))
             .filter_map(|slot| slot.phase.key().map(|key| key.fingerprint.clone()))
             .collect();
-        let ask = match self.asks.remove(who).filter(|ask| ask.told == uses && ask.secret == secret) {
+        let same = |ask: &Ask| ask.told == uses && ask.secret == secret && ask.namespace == namespace;
+        let ask = match self.asks.remove(who).filter(same) {
             Some(known) => Ask { lag, left, ..known },
             None => Ask {
                 namespace: namespace.to_owned(),
@@ -329,7 +336,7 @@ impl Roster {
     /// The Leases that ran out so long ago that nobody wants to hear of them, by namespace and name.
     #[must_use]
     pub fn forgotten(&self, now: Timestamp) -> Vec<(String, String)> {
-        let old = |signer: &Signer| later(signer.until, REMEMBERED) <= now && self.hears(now);
+        let old = |signer: &Signer| later(signer.until, REMEMBERED) <= now && self.deaf_since(now).is_none();
         let of = |(namespace, place): (&String, &Place)| {
             let names = place.signers.iter().filter(|(_, signer)| old(signer)).map(|(name, _)| name.clone());
             names.map(|name| (namespace.clone(), name)).collect::<Vec<_>>()

@@ -199,7 +199,8 @@ async fn follow_secrets(api: Api<Secret>, events: &mpsc::Sender<KeyEvent>) {
             Some(Err(error)) => {
                 tracing::warn!(%error, "the key Secrets cannot be watched; what was read before stays good");
             }
-            Some(Ok(Event::Init)) => listed = Some(BTreeSet::new()),
+            // What is listed is what counts: etcd may have been put back to an earlier state.
+            Some(Ok(Event::Init)) => (listed, version) = (Some(BTreeSet::new()), None),
             Some(Ok(Event::InitApply(secret) | Event::Apply(secret))) => {
                 version = version.max(version_number(secret.metadata.resource_version.as_deref()));
                 let (path, event) = read_secret(secret);

@@ -157,6 +157,11 @@ fn one_that_is_silent_is_lost_and_not_waited_for() {
     assert_eq!(roster.forgotten(at(LEASE)), []);
     roster.hearing("mail", true, at(LEASE));
     assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(LEASE))));
+    // One that was lost long before comes back to life by no outage.
+    let day = LEASE + 86_400;
+    roster.hearing("mail", false, at(day));
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(day))));
+    assert_eq!(roster.forgotten(at(day)), [], "it is not forgotten in an outage either");
 }
 
 #[test]
