@@ -42,7 +42,10 @@ pub async fn ensure(
 ) -> Result<Result<Claim, Refusal>, Error> {
     let claim = match of_domain(ctx, order, owner).await? {
         Ok(claim) => claim,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => {
+            ctx.uncontested(&order.domain);
+            return Ok(Err(refusal));
+        }
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
     // One that changes its GUID has looked for others, and goes on to publish at both names.
