@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::link::follow;
 use super::{Evidence, KeySight, LinkSight, Policy};
 use crate::model::home::Home;
-use crate::model::keyring::{Keyring, Link, Mode, Phase};
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::vault::Vault;
@@ -46,6 +46,11 @@ impl NextName {
     /// The names of a lane that nobody has looked at.
     fn fresh(now: Timestamp) -> PerSlot<Self> {
         PerSlot::from_fn(|_| Self { link: Link::unseen(now), serial: 0, settled: now })
+    }
+
+    /// Whether a key is there, and no resolver holds an older answer.
+    fn is_settled(&self, key: &KeyInfo, now: Timestamp) -> bool {
+        self.serial == key.serial && self.settled <= now
     }
 }
 
@@ -224,9 +229,7 @@ impl Vault {
             }
         }
     }
-}
 
-impl Vault {
     /// Slot by slot, whether the present key is settled at its next name; without a move there is none to wait for.
     #[must_use]
     pub fn settled_next(&self, lane: LaneId, now: Timestamp) -> PerSlot<bool> {
@@ -234,8 +237,7 @@ impl Vault {
             let Some(moving) = &self.moving else { return true };
             let name = moving.lanes.get(lane).map(|names| &names[slot]);
             let key = self.rings.get(lane).and_then(|ring| ring.slots[slot].phase.key());
-            let (Some(name), Some(key)) = (name, key) else { return false };
-            name.serial == key.serial && name.settled <= now
+            name.zip(key).is_some_and(|(name, key)| name.is_settled(key, now))
         })
     }
 }
@@ -383,8 +385,7 @@ impl Run<'_> {
         self.vault.rings.iter().all(|(lane, ring)| {
             ring.slots.iter().all(|(slot, state)| match &state.phase {
                 Phase::Published { key, .. } | Phase::Active { key, .. } | Phase::Draining { key, .. } => {
-                    let name = self.name(lane, slot);
-                    name.is_some_and(|name| name.serial == key.serial && name.settled <= self.now)
+                    self.name(lane, slot).is_some_and(|name| name.is_settled(key, self.now))
                 }
                 Phase::Empty | Phase::Generated { .. } | Phase::Revoked { .. } => true,
             })
