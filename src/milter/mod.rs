@@ -31,7 +31,7 @@ pub use serve::{Bound, Limits, bind};
 pub use session::{Flow, Session, Shared};
 pub use socket::{Group, Mode, SocketError, SocketSpec};
 
-use crate::signing::Reporter;
+use crate::signing::{Reporter, report};
 
 /// A request for a watch that was silent for this long has lost its server.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(keys::WATCH_SECONDS as u64 + 30);
@@ -100,12 +100,5 @@ pub async fn run(
     }
     if let Some(reporter) = &reporter {
         reporter.end().await;
-    }
-}
-
-async fn report(reporter: Option<&Reporter>) {
-    match reporter {
-        Some(reporter) => reporter.run().await,
-        None => std::future::pending().await,
     }
 }

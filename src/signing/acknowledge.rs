@@ -216,6 +216,14 @@ impl Reporter {
     }
 }
 
+/// As [`Reporter::run`], where there is a reporter; never ends.
+pub async fn report(reporter: Option<&Reporter>) {
+    match reporter {
+        Some(reporter) => reporter.run().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits until a key was left since.
 async fn news(said: &mut watch::Receiver<Said>, known: u64) {
     if said.wait_for(|said| said.left != known).await.is_err() {

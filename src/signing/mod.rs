@@ -25,7 +25,7 @@ mod store;
 pub(crate) mod testing;
 mod verify;
 
-pub use acknowledge::{AcknowledgeArgs, Reporter};
+pub use acknowledge::{AcknowledgeArgs, Reporter, report};
 pub use address::{AuthorError, author_domains};
 pub use bundle::KeyBundle;
 pub use canon::{BodyCanonicalizer, Sink, canonical_field};

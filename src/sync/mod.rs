@@ -31,7 +31,7 @@ pub use tell::{ReloadSignal, Tell};
 use crate::api::signing_config::SigningConfig;
 use crate::metrics::Metrics;
 use crate::model::key::KeyFingerprint;
-use crate::signing::{KeyEvent, KeySet, KeySource, Reporter};
+use crate::signing::{KeyEvent, KeySet, KeySource, Reporter, report};
 use counts::{Counts, whole};
 use disk::Disk;
 use keeper::{Due, Keeper};
@@ -95,13 +95,7 @@ pub async fn run(
         counts: Counts::register(metrics),
         acknowledged: Acknowledged { reporter: reporter.clone(), from_files, told: BTreeSet::new() },
     };
-    let report = async {
-        match &reporter {
-            Some(reporter) => reporter.run().await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut report = std::pin::pin!(report);
+    let mut report = std::pin::pin!(report(reporter.as_ref()));
     let mut pause = FIRST_PAUSE;
     let mut wake: Option<Instant> = None;
     loop {
