@@ -133,18 +133,29 @@ impl Wire {
         ask: &Ask,
     ) -> Result<Reply, Failure> {
         let Resolver { address, way } = resolver;
-        let config = match way {
-            Way::Plain => return self.ask(trip, *address, None, ask).await,
-            Way::Tls { .. } => &self.tls,
-            Way::Https { .. } => &self.https,
+        let connector = |config: &Option<Arc<ClientConfig>>| {
+            config.clone().map(TlsConnector::from).ok_or(Failure::Unreachable)
         };
-        let tls = TlsConnector::from(config.clone().ok_or(Failure::Unreachable)?);
-        let exchange = async || match way {
-            Way::Https { name, path } => https::ask(&tls, *address, name, path, ask).await,
-            Way::Tls { name } => exchange::ask_over_tls(&tls, *address, name, ask).await,
-            Way::Plain => exchange::ask_once(*address, ask).await,
-        };
-        let once = || self.bounded(trip, *address, None, exchange());
+        match way {
+            Way::Plain => self.ask(trip, *address, None, ask).await,
+            Way::Tls { name } => {
+                let tls = connector(&self.tls)?;
+                self.encrypted(trip, *address, || exchange::ask_over_tls(&tls, *address, name, ask)).await
+            }
+            Way::Https { name, path } => {
+                let tls = connector(&self.https)?;
+                self.encrypted(trip, *address, || https::ask(&tls, *address, name, path, ask)).await
+            }
+        }
+    }
+
+    async fn encrypted<F: Future<Output = Result<Reply, Failure>>>(
+        &self,
+        trip: &Trip<'_>,
+        resolver: SocketAddr,
+        exchange: impl Fn() -> F,
+    ) -> Result<Reply, Failure> {
+        let once = || self.bounded(trip, resolver, None, exchange());
         match once().await {
             Err(Failure::Timeout | Failure::Malformed) => once().await,
             other => other,
