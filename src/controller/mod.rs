@@ -174,7 +174,10 @@ async fn reconcile_domain(
     // What is looked for follows from the vault.
     let same = published && applied.changes.is_empty();
     let seen = if same { seen } else { Seen::watch(ctx, key, &order, &applied.vault) };
-    let signers = ctx.acknowledged(key, &order, applied.secret_number, &applied.vault);
+    // And so is what signers are asked.
+    let asked = applied.changes.is_empty() && applied.secret_number == number;
+    let signers =
+        if asked { signers } else { ctx.acknowledged(key, &order, applied.secret_number, &applied.vault) };
     let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, &signers, now) else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
