@@ -213,10 +213,11 @@ pub fn inspect(secret: &Secret, domain: &DomainName) -> Result<Stored, BundleErr
     if stored.vault.last_serial() == 0 {
         return Err(BundleError::NothingYet);
     }
+    let custody = stored.custody();
     for (lane, ring) in stored.vault.rings.iter() {
-        let custody = stored.custody(lane);
         for (slot, state) in ring.slots.iter() {
-            if matches!(state.phase, Phase::Active { .. }) && !custody[slot] {
+            let held = custody.get(lane).is_some_and(|custody| custody[slot]);
+            if matches!(state.phase, Phase::Active { .. }) && !held {
                 return Err(BundleError::NoKey(state.selector.to_string()));
             }
         }

@@ -14,6 +14,7 @@ use kube::api::{Api, PostParams};
 use super::Context;
 use super::claim;
 use super::error::Error;
+use super::glance::Glance;
 use super::imports::Brought;
 use super::memory::{Version, version};
 use super::observe::Custodian;
@@ -22,9 +23,9 @@ use crate::api::{ANNOTATION_GOES_AT, DkimRecordSet, DkimRecordSetSpec, FIELD_MAN
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey, PublicKey};
 use crate::model::keyring::{KeyInfo, Phase};
-use crate::model::lanes::LaneId;
+use crate::model::lanes::{LaneId, PerLane};
 use crate::model::publication::{self, Publication};
-use crate::model::rotation::{Change, VaultDecision};
+use crate::model::rotation::{Change, Custody, VaultDecision};
 use crate::model::selector::SlotId;
 use crate::model::vault::{Vault, VaultChange};
 
@@ -33,6 +34,8 @@ use crate::model::vault::{Vault, VaultChange};
 pub struct Applied {
     /// The vault as it is stored.
     pub vault: Vault,
+    /// Which private keys are in hand.
+    pub custody: PerLane<Custody>,
     /// What was changed just now.
     pub changes: Vec<VaultChange>,
     /// When the next published record ends.
@@ -99,12 +102,37 @@ pub async fn apply(
     let spec = record_spec(&record_set, &stored.vault, order, &[], now);
     let record_set = claim::save(ctx, &record_set, spec).await?;
     Ok(Applied {
+        custody: stored.custody(),
         vault: stored.vault,
         changes: decision.changes.clone(),
         next_end: publication::next_end(&record_set.spec, now),
         record_set: version(&record_set.metadata),
         secret: version(&secret),
         secret_number: version_number(secret.resource_version.as_deref()),
+    })
+}
+
+/// What stands where a decision on a glance asks for no write; `None` where it asks for one, which only the Secret itself
+/// can be the ground of.
+#[must_use]
+pub fn nothing(
+    ctx: &Context,
+    order: &Order,
+    record_set: &DkimRecordSet,
+    glance: &Glance,
+    decision: &VaultDecision,
+) -> Option<Applied> {
+    let vault = &glance.vault;
+    let now = ctx.clock.now().max(vault.high_water());
+    let same = record_spec(record_set, vault, order, &[], now) == record_set.spec;
+    (decision.changes.is_empty() && same).then(|| Applied {
+        vault: vault.clone(),
+        custody: glance.custody.clone(),
+        changes: Vec::new(),
+        next_end: publication::next_end(&record_set.spec, now),
+        record_set: version(&record_set.metadata),
+        secret: glance.secret,
+        secret_number: glance.number,
     })
 }
 

@@ -19,6 +19,7 @@ use super::Guarded;
 use super::departures::Departures;
 use super::error::Class;
 use super::eyes::Eye;
+use super::glance::Glances;
 use super::memory::{Memory, Surroundings, version};
 use super::signers::Signers;
 use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
@@ -85,6 +86,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// What reconciles were made from.
     pub memory: Memory,
+    /// What key Secrets were left as, without the keys.
+    pub glances: Glances,
     /// Emptied key Secrets that wait for their end.
     pub departures: Departures,
     /// The signers that report.
@@ -135,6 +138,7 @@ impl Context {
             keygen: Semaphore::new(options.key_threads.max(1)),
             backoff: Backoff::default(),
             memory: Memory::default(),
+            glances: Glances::default(),
             departures: Departures::default(),
             signers: Signers::new(options),
             metrics: Metrics::default(),
@@ -250,6 +254,7 @@ impl Context {
         self.look_no_more(key);
         self.backoff.forget(key);
         self.memory.forget(key);
+        self.glances.forget(key);
         self.signers.forget(key);
         let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
         self.contenders.lock().retain(|_, set| {

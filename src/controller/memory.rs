@@ -104,6 +104,12 @@ impl Memory {
         self.entries.lock().insert(key.clone(), Entry { before, after, surroundings, until });
     }
 
+    /// What the watch of Secrets saw last of this object's, if it ever saw one.
+    #[must_use]
+    pub fn seen_secret(&self, key: &ObjectRef<Guarded>) -> Option<Version> {
+        self.secrets.lock().get(key).copied()
+    }
+
     /// Whether the watch of Secrets ever saw one of this object.
     #[must_use]
     pub fn saw_a_secret(&self, key: &ObjectRef<Guarded>) -> bool {

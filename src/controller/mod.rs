@@ -7,6 +7,7 @@ mod departures;
 mod error;
 mod events;
 mod eyes;
+mod glance;
 mod imports;
 mod memory;
 mod observe;
@@ -37,6 +38,7 @@ use crate::model::{publication, publishing, status};
 
 use claim::Claim;
 use eyes::Seen;
+use glance::{Basis, Glance};
 use memory::{Versions, version};
 use observe::Custodian;
 use secret::Stored;
@@ -107,7 +109,10 @@ async fn reconcile_domain(
     };
     // Where one is there after all, to create it fails, and the next reconcile reads it.
     let new = taken_now && record_set.spec.records.is_empty() && !ctx.memory.saw_a_secret(key);
-    let found = if new {
+    let basis = Basis::of(&owner.uid, domain.metadata.generation, surroundings);
+    let glance = ctx.glances.at(key, &basis, ctx.memory.seen_secret(key), ctx.clock.now());
+    let glance = glance.filter(|glance| !publication::is_ahead_of(&record_set.spec, &glance.vault));
+    let found = if new || glance.is_some() {
         Ok(Custodian::default())
     } else {
         observe::custodian(ctx, &order, &owner, ctx.memory.left_secret(key)).await?
@@ -120,20 +125,26 @@ async fn reconcile_domain(
         tracing::warn!(domain = %order.domain, "the key Secret is older than what is published; it counts as lost");
         custodian.stored = None;
     }
-    let lost = custodian.stored.is_none() && !record_set.spec.records.is_empty();
+    let unknown = custodian.stored.is_none() && glance.is_none();
+    let lost = unknown && !record_set.spec.records.is_empty();
     if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
         return report::tell_of_loss(ctx, domain, &order).await;
     }
-    if let Some(refusal) = observe::elsewhere(ctx, &order, &owner, &custodian, &record_set).await? {
+    if unknown && let Some(refusal) = observe::elsewhere(ctx, &order, &owner, &custodian, &record_set).await?
+    {
         return report::refuse(ctx, domain, &refusal).await;
     }
     let now = ctx.clock.now();
     let before = Versions {
         domain: domain_seen,
         record_set: version(&record_set.metadata),
-        secret: custodian.there.as_ref().and_then(|secret| version(&secret.metadata)),
+        secret: match &glance {
+            Some(glance) => glance.secret,
+            None => custodian.there.as_ref().and_then(|secret| version(&secret.metadata)),
+        },
     };
-    let stored = custodian.stored.take().unwrap_or_else(|| {
+    let stored = custodian.stored.take().or_else(|| glance.as_ref().map(|glance| glance.stored()));
+    let stored = stored.unwrap_or_else(|| {
         let drain = order.drain_time();
         let selectors = order.selectors();
         let vault =
@@ -152,14 +163,28 @@ async fn reconcile_domain(
     if let Some(request) = domain.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CHECK)) {
         ctx.look_when_asked(key, request);
     }
-    let number =
-        custodian.there.as_ref().and_then(|s| version_number(s.metadata.resource_version.as_deref()));
+    let number = match &glance {
+        Some(glance) => glance.number,
+        None => custodian.there.as_ref().and_then(|s| version_number(s.metadata.resource_version.as_deref())),
+    };
     let signers = ctx.acknowledged(key, &order, number, &stored.vault);
-    let observed = observe::lanes(&order, &stored, &seen, &signers);
+    let custody = glance.as_ref().map_or_else(|| stored.custody(), |glance| glance.custody.clone());
+    let observed = observe::lanes(&order, &stored.vault, &custody, &seen, &signers);
     let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
-    let there = apply::There { record_set: &record_set, custodian: &custodian };
-    let applied = apply::apply(ctx, &order, &owner, there, stored, brought, &decision).await;
+    let applied = match &glance {
+        Some(glance) => match apply::nothing(ctx, &order, &record_set, glance, &decision) {
+            Some(applied) => Ok(applied),
+            None => {
+                ctx.glances.forget(key);
+                return Ok(Action::requeue(Duration::ZERO));
+            }
+        },
+        None => {
+            let there = apply::There { record_set: &record_set, custodian: &custodian };
+            apply::apply(ctx, &order, &owner, there, stored, brought, &decision).await
+        }
+    };
     let applied = match applied {
         Err(error) if error.is_forbidden() => {
             let refusal = observe::forbidden(&order.secret_namespace);
@@ -168,6 +193,13 @@ async fn reconcile_domain(
         other => other?,
     };
     wipe(custodian);
+    if glance.is_none() {
+        let (vault, custody) = (applied.vault.clone(), applied.custody.clone());
+        let (secret, number) = (applied.secret, applied.secret_number);
+        let until = now.saturating_add(RESYNC).unwrap_or(now);
+        let glance = Glance { vault, custody, secret, number, basis, until };
+        ctx.glances.keep(key, before.secret, glance);
+    }
     if decision.look {
         ctx.look_again(key);
     }

@@ -15,7 +15,8 @@ use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reas
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
 use crate::model::acknowledgement::Acknowledged;
 use crate::model::lanes::PerLane;
-use crate::model::rotation::LaneObserved;
+use crate::model::rotation::{Custody, LaneObserved};
+use crate::model::vault::Vault;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
 ///
@@ -165,10 +166,16 @@ pub async fn elsewhere(
 
 /// What was observed of each lane.
 #[must_use]
-pub fn lanes(order: &Order, stored: &Stored, seen: &Seen, signers: &Acknowledged) -> PerLane<LaneObserved> {
-    stored.vault.rings.map(|lane, _| LaneObserved {
-        sights: seen.sights(lane, order, &stored.vault),
-        custody: stored.custody(lane),
+pub fn lanes(
+    order: &Order,
+    vault: &Vault,
+    custody: &PerLane<Custody>,
+    seen: &Seen,
+    signers: &Acknowledged,
+) -> PerLane<LaneObserved> {
+    vault.rings.map(|lane, _| LaneObserved {
+        sights: seen.sights(lane, order, vault),
+        custody: custody.get(lane).copied().unwrap_or_default(),
         in_use: signers.in_use.get(lane).copied().unwrap_or_default(),
     })
 }

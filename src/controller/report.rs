@@ -2,7 +2,7 @@
 
 use kube::Resource;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action;
 use kube::runtime::events::{Event, EventType};
 
@@ -143,20 +143,17 @@ fn newly_blocked(before: Option<&DkimDomainStatus>, now: &DkimDomainStatus) -> O
     (!same).then_some(message)
 }
 
-/// Writes a status if it differs. Returns the version that was written.
+/// Writes a status if it differs, over the version that it was made from. Returns the version that was written.
 async fn save(ctx: &Context, domain: &DkimDomain, wanted: DkimDomainStatus) -> Result<Version, Error> {
     if domain.status.as_ref() == Some(&wanted) {
         return Ok(None);
     }
     let api: Api<DkimDomain> = Api::namespaced(ctx.client.clone(), &domain.namespace().unwrap_or_default());
-    let body = serde_json::json!({
-        "apiVersion": DkimDomain::api_version(&()),
-        "kind": DkimDomain::kind(&()),
-        "metadata": { "name": domain.name_any(), "uid": domain.metadata.uid },
-        "status": wanted,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    match api.patch_status(&domain.name_any(), &params, &Patch::Apply(&body)).await {
+    let mut whole = domain.clone();
+    whole.metadata.managed_fields = None;
+    whole.status = Some(wanted);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    match api.replace_status(&domain.name_any(), &params, &whole).await {
         Ok(written) => Ok(version(&written.metadata)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
         Err(error) => Err(Error::api("writing the status")(error)),

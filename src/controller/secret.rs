@@ -36,12 +36,13 @@ pub struct Stored {
 impl Stored {
     /// Which private keys are in hand.
     #[must_use]
-    pub fn custody(&self, lane: LaneId) -> Custody {
-        PerSlot::from_fn(|slot| self.keys.get(lane).is_some_and(|keys| keys[slot].is_some()))
+    pub fn custody(&self) -> PerLane<Custody> {
+        let of = |lane: LaneId| {
+            PerSlot::from_fn(|slot| self.keys.get(lane).is_some_and(|keys| keys[slot].is_some()))
+        };
+        self.vault.rings.map(|lane, _| of(lane))
     }
-}
 
-impl Stored {
     /// Puts a private key where it belongs.
     pub fn put(&mut self, lane: LaneId, slot: SlotId, key: PrivateKey) {
         let keys = match lane {

@@ -1,0 +1,173 @@
+//! What the last reconcile left in the key Secret, without the private keys. While the watch of Secrets has seen nothing
+//! else there, a reconcile may look at this instead: most of them only find that DNS is as it was. A glance may report
+//! and never writes: what leads to a write is decided again on the Secret itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+use parking_lot::Mutex;
+
+use super::Guarded;
+use super::memory::{Surroundings, Version};
+use super::secret::Stored;
+use crate::model::lanes::PerLane;
+use crate::model::rotation::Custody;
+use crate::model::selector::PerSlot;
+use crate::model::vault::Vault;
+
+/// Most glances kept, of a few kilobytes each.
+const MOST: usize = 1024;
+
+/// What else the content of a key Secret follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Basis {
+    /// The uid of the DkimDomain.
+    pub owner: String,
+    /// The generation of its spec.
+    pub generation: Option<i64>,
+    /// The namespace, and with it which providers it may use.
+    pub namespace: Version,
+    /// How often providers have changed.
+    pub providers: u64,
+}
+
+impl Basis {
+    /// That of a DkimDomain.
+    #[must_use]
+    pub fn of(owner: &str, generation: Option<i64>, around: Surroundings) -> Self {
+        let Surroundings { namespace, providers, .. } = around;
+        Self { owner: owner.to_owned(), generation, namespace, providers }
+    }
+}
+
+/// A key Secret as it was left.
+#[derive(Debug)]
+pub struct Glance {
+    /// Phases and times.
+    pub vault: Vault,
+    /// Which private keys are in hand.
+    pub custody: PerLane<Custody>,
+    /// The version of the Secret.
+    pub secret: Version,
+    /// The same, to be compared.
+    pub number: Option<u64>,
+    /// What it was made from.
+    pub basis: Basis,
+    /// Until when it is good for, should the watch fall silent.
+    pub until: Timestamp,
+}
+
+impl Glance {
+    /// The vault, and no private key.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        let keys = self.vault.rings.map(|_, _| PerSlot::from_fn(|_| None));
+        Stored { vault: self.vault.clone(), keys }
+    }
+}
+
+/// Glances, object by object.
+#[derive(Debug, Default)]
+pub struct Glances(Mutex<HashMap<ObjectRef<Guarded>, (Version, Arc<Glance>)>>);
+
+impl Glances {
+    /// Keeps one. `before` is the version of the Secret that was read, if one was.
+    pub fn keep(&self, key: &ObjectRef<Guarded>, before: Version, glance: Glance) {
+        let mut all = self.0.lock();
+        if all.len() >= MOST && !all.contains_key(key) {
+            let other = all.keys().next().cloned();
+            other.and_then(|other| all.remove(&other));
+        }
+        all.insert(key.clone(), (before, Arc::new(glance)));
+    }
+
+    /// The glance at an object's Secret, if `seen`, what the watch saw last, is what was left or, our own write not having
+    /// come back yet, what was read.
+    #[must_use]
+    pub fn at(
+        &self,
+        key: &ObjectRef<Guarded>,
+        basis: &Basis,
+        seen: Option<Version>,
+        now: Timestamp,
+    ) -> Option<Arc<Glance>> {
+        let all = self.0.lock();
+        let (before, glance) = all.get(key)?;
+        let fresh = seen.is_none_or(|seen| seen == glance.secret || seen == *before);
+        (fresh && glance.basis == *basis && now < glance.until).then(|| glance.clone())
+    }
+
+    /// Forgets one.
+    pub fn forget(&self, key: &ObjectRef<Guarded>) {
+        self.0.lock().remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::name::DomainName;
+    use crate::model::selector::Selector;
+
+    const NOW: Timestamp = Timestamp::constant(1000, 0);
+    const END: Timestamp = Timestamp::constant(1600, 0);
+
+    fn glance(secret: u64, basis: &Basis) -> Glance {
+        let home = serde_json::from_value(json!({
+            "provider": "default", "guid": "contoso-com", "initialDomain": "contoso.onmail.example", "ttl": 60,
+            "zone": { "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 },
+        }));
+        let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
+        let domain = DomainName::parse("contoso.com").unwrap();
+        let vault = Vault::new(domain, home.unwrap(), selectors, Timestamp::UNIX_EPOCH);
+        let custody = vault.rings.map(|_, _| PerSlot([true, true]));
+        let (secret, number, until) = (Some(secret), Some(secret), END);
+        Glance { vault, custody, secret, number, basis: basis.clone(), until }
+    }
+
+    #[test]
+    fn is_good_while_the_watch_has_seen_nothing_else() {
+        let basis = Basis::of("u", Some(1), Surroundings::default());
+        let key = ObjectRef::<Guarded>::new("contoso").within("mail");
+        let glances = Glances::default();
+        assert!(glances.at(&key, &basis, None, NOW).is_none(), "nothing is kept");
+
+        glances.keep(&key, Some(1), glance(2, &basis));
+        let good = |seen| glances.at(&key, &basis, seen, NOW).is_some();
+        assert!(good(None) && good(Some(Some(2))), "as it was left");
+        assert!(good(Some(Some(1))), "our own write has not come back");
+        assert!(!good(Some(Some(3))) && !good(Some(Some(0))), "edited or deleted");
+
+        assert!(glances.at(&key, &basis, None, END).is_none(), "time is over");
+
+        let other = [
+            Basis { owner: "v".into(), ..basis.clone() },
+            Basis { generation: Some(2), ..basis.clone() },
+            Basis { namespace: Some(7), ..basis.clone() },
+            Basis { providers: 1, ..basis.clone() },
+        ];
+        assert!(
+            other.iter().all(|other| glances.at(&key, other, Some(Some(2)), NOW).is_none()),
+            "made from else"
+        );
+
+        let stored = glances.at(&key, &basis, None, NOW).unwrap().stored();
+        assert!(stored.keys.iter().all(|(_, keys)| keys.iter().all(|(_, key)| key.is_none())));
+        glances.forget(&key);
+        assert!(glances.at(&key, &basis, None, NOW).is_none(), "forgotten");
+    }
+
+    #[test]
+    fn keeps_no_more_than_it_may() {
+        let basis = Basis::of("u", Some(1), Surroundings::default());
+        let glances = Glances::default();
+        for number in 0..MOST + 10 {
+            glances.keep(&ObjectRef::new(&format!("d{number}")), None, glance(1, &basis));
+        }
+        assert_eq!(glances.0.lock().len(), MOST);
+    }
+}
