@@ -150,7 +150,6 @@ async fn save(ctx: &Context, domain: &DkimDomain, wanted: DkimDomainStatus) -> R
     }
     let api: Api<DkimDomain> = Api::namespaced(ctx.client.clone(), &domain.namespace().unwrap_or_default());
     let mut whole = domain.clone();
-    whole.metadata.managed_fields = None;
     whole.status = Some(wanted);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     match api.replace_status(&domain.name_any(), &params, &whole).await {

@@ -12,7 +12,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 
 use super::context::{Clock, Context, ControllerOptions, Stores};
 use super::error::Error;
@@ -40,12 +40,12 @@ pub async fn run(
     let (namespaces, namespace_writer) = reflector::store();
     let (providers, provider_writer) = reflector::store::<DkimProvider>();
 
-    let domains = Controller::new(Api::<Guarded>::all(client.clone()), watcher::Config::default());
+    let (domains, domain_writer) = reflector::store();
     let stores = Stores {
         providers: providers.clone(),
         record_sets: record_sets.clone(),
         namespaces: namespaces.clone(),
-        domains: domains.store(),
+        domains: domains.clone(),
     };
     let ctx = Arc::new(Context::new(client.clone(), &options, clock, stores, lookout));
 
@@ -60,7 +60,15 @@ pub async fn run(
     let set_api: Api<DeserializeGuard<DkimRecordSet>> = Api::namespaced(client.clone(), &options.namespace);
     let namespace_api: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     let provider_api: Api<DkimProvider> = Api::all(client.clone());
-    let set_watch = watcher(set_api, watcher::Config::default()).default_backoff().reflect(record_writer);
+    let domain_watch = watcher(Api::<Guarded>::all(client.clone()), watcher::Config::default())
+        .default_backoff()
+        .modify(without_managers)
+        .reflect(domain_writer)
+        .applied_objects();
+    let set_watch = watcher(set_api, watcher::Config::default())
+        .default_backoff()
+        .modify(without_managers)
+        .reflect(record_writer);
     let namespace_watch = watcher(namespace_api, watcher::Config::default())
         .default_backoff()
         .modify(slim)
@@ -116,7 +124,7 @@ pub async fn run(
     let until = |stop: futures::future::Shared<_>| async move {
         let () = stop.await;
     };
-    let domains = domains
+    let domains = Controller::for_stream(domain_watch, domains)
         .with_config(Config::default().concurrency(options.concurrency.max(1)))
         .reconcile_on(woken)
         .reconcile_on(looked.map(|eye| Arc::unwrap_or_clone(eye.object)))
@@ -180,9 +188,15 @@ fn namespace_of(eye: &Eye) -> u64 {
     hasher.finish()
 }
 
+/// Objects are kept without the lists of who set which field: those are the greater part of them. An object that is written
+/// without the lists keeps the ones it has.
+fn without_managers<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
 /// Namespaces are kept for name, uid and labels alone.
 fn slim(namespace: &mut PartialObjectMeta<Namespace>) {
-    namespace.metadata.managed_fields = None;
+    without_managers(namespace);
     namespace.metadata.annotations = None;
 }
 
