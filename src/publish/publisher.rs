@@ -173,9 +173,8 @@ impl Publisher {
         };
         let Some(outlet) = &place.zone.outlet else { return Ok(quiet(PublishState::Published)) };
         let verification = self.verification(set);
-        let incomplete = |what: &str| {
-            let part = if place.kind == Kind::Keys { "publish" } else { "customerDns" };
-            let message = format!("spec.{part}.{what} of the DkimProvider is missing");
+        let incomplete = |field: &str| {
+            let message = format!("{field} of the DkimProvider is missing");
             let mut all = quiet(PublishState::Failed);
             all.iter_mut().for_each(|record| record.message.clone_from(&message));
             all
@@ -183,10 +182,10 @@ impl Publisher {
         match outlet.method {
             PublishMethod::Embedded => Ok(quiet(PublishState::Published)),
             PublishMethod::Rfc2136 => {
-                let Some(settings) = &outlet.rfc2136 else { return Ok(incomplete("rfc2136")) };
-                let Ok(apex) = DnsName::new(&place.zone.apex) else { return Ok(incomplete("zone")) };
+                let Some(settings) = &outlet.rfc2136 else { return Ok(incomplete(place.kind.server_field())) };
+                let Ok(apex) = DnsName::new(&place.zone.apex) else { return Ok(incomplete(place.kind.zone_field())) };
                 let mark = self.mark(place).await?;
-                let desk = self.desk(Zone::new(apex, settings));
+                let desk = self.desk(Zone::new(apex, place.kind, settings));
                 Ok(rfc2136::bring_about(&desk, place, settings, &mark).await)
             }
             PublishMethod::DnsEndpoint => {

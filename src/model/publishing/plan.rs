@@ -17,12 +17,50 @@ use crate::model::name::DnsName;
 const HELD: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a place holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Our TXTs.
     Keys,
     /// The tenant's CNAMEs to them.
     Cnames,
+}
+
+impl Kind {
+    /// The field of the DkimProvider that says how such records are published.
+    #[must_use]
+    pub fn method_field(self) -> &'static str {
+        match self {
+            Self::Keys => "spec.publish.method",
+            Self::Cnames => "spec.customerDns.method",
+        }
+    }
+
+    /// The field with the server that takes updates, and the key for it.
+    #[must_use]
+    pub fn server_field(self) -> &'static str {
+        match self {
+            Self::Keys => "spec.publish.rfc2136",
+            Self::Cnames => "spec.customerDns.rfc2136",
+        }
+    }
+
+    /// The field that names the zone.
+    #[must_use]
+    pub fn zone_field(self) -> &'static str {
+        match self {
+            Self::Keys => "spec.publish.zone",
+            Self::Cnames => "spec.customerDns.zones",
+        }
+    }
+
+    /// The types of records that are written: the mark is a TXT in any case.
+    #[must_use]
+    pub fn types(self) -> &'static str {
+        match self {
+            Self::Keys => "TXT",
+            Self::Cnames => "CNAME and TXT",
+        }
+    }
 }
 
 /// A record as it shall be.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::tsig::{Key, TsigFault};
+use crate::model::publishing::Kind;
 
 /// Bound on one update, from connecting to the answer: a server writes it to disk before it answers.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,11 +21,14 @@ pub enum UpdateError {
     Changed,
     /// The key, or what is signed with it.
     #[error(
-        "{server}: {fault}; compare spec.publish.rfc2136.tsig of the DkimProvider and its Secret with the server's configuration"
+        "{server}: {fault}; compare {}.tsig of the DkimProvider and its Secret with the server's configuration",
+        .kind.server_field()
     )]
     Tsig {
         /// The server.
         server: String,
+        /// What was to be published.
+        kind: Kind,
         /// What is wrong.
         fault: TsigFault,
     },
@@ -74,6 +78,8 @@ pub struct Target<'a> {
     pub zone: &'a str,
     /// The key's name, as it is shown.
     pub key_name: &'a str,
+    /// What is published: which fields of the DkimProvider faults are told of.
+    pub kind: Kind,
 }
 
 /// Sends an update. `now` is in seconds since 1970.
@@ -100,7 +106,8 @@ fn judge(
     id: u16,
     trust: Result<(), TsigFault>,
 ) -> Result<(), UpdateError> {
-    let Target { server, zone, key_name, .. } = target;
+    let Target { server, zone, key_name, kind, address: _ } = target;
+    let (server_field, zone_field, types) = (kind.server_field(), kind.zone_field(), kind.types());
     let server = server.to_owned();
     let parsed = Message::from_vec(answer)
         .ok()
@@ -115,7 +122,7 @@ fn judge(
     let signed = trust.is_ok();
     match trust {
         Err(fault) if fault != TsigFault::Unsigned || code == ResponseCode::NoError => {
-            return Err(UpdateError::Tsig { server, fault });
+            return Err(UpdateError::Tsig { server, kind, fault });
         }
         // An error without signature is taken for what it says: the worst that a forged one does is a delay.
         _ => {}
@@ -133,21 +140,21 @@ fn judge(
         }
         // How PowerDNS says that the secret is wrong.
         ResponseCode::Refused if !signed => format!(
-            "refuses updates of zone {zone} (REFUSED) and does not sign its answer: the key {key_name} may have another secret there (compare spec.publish.rfc2136.tsig of the DkimProvider and its Secret), or may not change TXT records (BIND: update-policy; Knot: an acl with action update; PowerDNS: dnsupdate, allow-dnsupdate-from and TSIG-ALLOW-DNSUPDATE)"
+            "refuses updates of zone {zone} (REFUSED) and does not sign its answer: the key {key_name} may have another secret there (compare {server_field}.tsig of the DkimProvider and its Secret), or may not change {types} records (BIND: update-policy; Knot: an acl with action update; PowerDNS: dnsupdate, allow-dnsupdate-from and TSIG-ALLOW-DNSUPDATE)"
         ),
         ResponseCode::Refused => format!(
-            "refuses updates of zone {zone} with the key {key_name} (REFUSED); let that key change TXT records there (BIND: update-policy; Knot: an acl with action update; PowerDNS: dnsupdate, allow-dnsupdate-from and TSIG-ALLOW-DNSUPDATE)"
+            "refuses updates of zone {zone} with the key {key_name} (REFUSED); let that key change {types} records there (BIND: update-policy; Knot: an acl with action update; PowerDNS: dnsupdate, allow-dnsupdate-from and TSIG-ALLOW-DNSUPDATE)"
         ),
         ResponseCode::NotAuth => format!(
-            "is not the primary of zone {zone}, or does not take the key {key_name} (NOTAUTH); set spec.publish.zone to the zone as the server has it, and spec.publish.rfc2136.server to its primary"
+            "is not the primary of zone {zone}, or does not take the key {key_name} (NOTAUTH); set {zone_field} to the zone as the server has it, and {server_field}.server to its primary"
         ),
         ResponseCode::NotZone => format!(
-            "says that our names are not in zone {zone} (NOTZONE); set spec.publish.zone to the zone that holds them"
+            "says that our names are not in zone {zone} (NOTZONE); set {zone_field} to the zone that holds them"
         ),
-        ResponseCode::NotImp => {
-            "does not take dynamic updates (NOTIMP); turn them on, or choose another spec.publish.method"
-                .to_owned()
-        }
+        ResponseCode::NotImp => format!(
+            "does not take dynamic updates (NOTIMP); turn them on, or choose another {}",
+            kind.method_field()
+        ),
         other => format!("answers an update with an error ({other})"),
     };
     Err(UpdateError::Refused { server, words })
@@ -168,7 +175,7 @@ mod tests {
     use super::*;
     use hickory_proto::op::OpCode;
 
-    fn judged(code: ResponseCode, trust: Result<(), TsigFault>) -> String {
+    fn judged(kind: Kind, code: ResponseCode, trust: Result<(), TsigFault>) -> String {
         let mut answer = Message::new(7, MessageType::Response, OpCode::Update);
         answer.metadata.response_code = code;
         let target = Target {
@@ -176,6 +183,7 @@ mod tests {
             server: "ns0.onmail.example",
             zone: "onmail.example",
             key_name: "dkim-operator",
+            kind,
         };
         match judge(target, &answer.to_vec().unwrap(), 7, trust) {
             Ok(()) => "done".to_owned(),
@@ -197,7 +205,7 @@ mod tests {
             ResponseCode::NotImp,
             ResponseCode::FormErr,
         ] {
-            said.push_str(&format!("{code}: {}\n", judged(code, Ok(()))));
+            said.push_str(&format!("{code}: {}\n", judged(Kind::Keys, code, Ok(()))));
         }
         for fault in [
             TsigFault::BadKey,
@@ -205,22 +213,45 @@ mod tests {
             TsigFault::BadTime { theirs: 1, ours: 1000 },
             TsigFault::BadTruncation,
         ] {
-            said.push_str(&format!("NOTAUTH: {}\n", judged(ResponseCode::NotAuth, Err(fault))));
+            said.push_str(&format!("NOTAUTH: {}\n", judged(Kind::Keys, ResponseCode::NotAuth, Err(fault))));
         }
         said.push_str(&format!(
             "unsigned NOERROR: {}\n",
-            judged(ResponseCode::NoError, Err(TsigFault::Unsigned))
+            judged(Kind::Keys, ResponseCode::NoError, Err(TsigFault::Unsigned))
         ));
         said.push_str(&format!(
             "unsigned REFUSED: {}\n",
-            judged(ResponseCode::Refused, Err(TsigFault::Unsigned))
+            judged(Kind::Keys, ResponseCode::Refused, Err(TsigFault::Unsigned))
         ));
         insta::assert_snapshot!(said);
     }
 
     #[test]
+    fn faults_with_tenants_cnames_name_the_fields_for_those() {
+        let mut said = String::new();
+        for (code, trust) in [
+            (ResponseCode::Refused, Ok(())),
+            (ResponseCode::Refused, Err(TsigFault::Unsigned)),
+            (ResponseCode::NotAuth, Ok(())),
+            (ResponseCode::NotAuth, Err(TsigFault::BadKey)),
+            (ResponseCode::NotZone, Ok(())),
+            (ResponseCode::NotImp, Ok(())),
+        ] {
+            said.push_str(&format!("{code}: {}\n", judged(Kind::Cnames, code, trust)));
+        }
+        assert!(!said.contains("spec.publish"), "{said}");
+        insta::assert_snapshot!(said);
+    }
+
+    #[test]
     fn an_answer_to_another_question_is_none() {
-        let target = Target { address: ([127, 0, 0, 1], 53).into(), server: "s", zone: "z", key_name: "k" };
+        let target = Target {
+            address: ([127, 0, 0, 1], 53).into(),
+            server: "s",
+            zone: "z",
+            key_name: "k",
+            kind: Kind::Keys,
+        };
         let other = Message::new(8, MessageType::Response, OpCode::Update).to_vec().unwrap();
         for answer in [other.as_slice(), b"", b"\0"] {
             let error = judge(target, answer, 7, Ok(())).unwrap_err();

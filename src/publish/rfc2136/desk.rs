@@ -9,11 +9,11 @@ use tokio::sync::{mpsc, oneshot};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::client::{self, Target, UpdateError};
-use super::tsig::Key;
+use super::tsig::{Key, KeyFault};
 use super::update;
 use crate::api::Rfc2136;
 use crate::model::name::DnsName;
-use crate::model::publishing::{Change, Data};
+use crate::model::publishing::{Change, Data, Kind};
 use crate::publish::Now;
 
 /// Most jobs that wait.
@@ -26,6 +26,8 @@ const MOST: usize = 12_000;
 pub struct Zone {
     /// The zone's name.
     pub apex: DnsName,
+    /// What is published there: which fields of the DkimProvider faults are told of.
+    pub kind: Kind,
     /// The server as the provider wrote it.
     pub server: String,
     /// The key's name.
@@ -39,10 +41,11 @@ pub struct Zone {
 impl Zone {
     /// The zone of a place.
     #[must_use]
-    pub fn new(apex: DnsName, settings: &Rfc2136) -> Self {
+    pub fn new(apex: DnsName, kind: Kind, settings: &Rfc2136) -> Self {
         let Rfc2136 { server, tsig } = settings;
         Self {
             apex,
+            kind,
             server: server.clone(),
             key_name: tsig.key_name.clone(),
             algorithm: tsig.algorithm,
@@ -151,6 +154,7 @@ impl Clerk {
             server: &self.zone.server,
             zone: self.zone.apex.as_str(),
             key_name: &self.zone.key_name,
+            kind: self.zone.kind,
         };
         let now = u64::try_from((self.now)().as_second()).unwrap_or_default();
         client::send(target, message, key, now).await
@@ -188,11 +192,18 @@ impl Clerk {
         }
         let bytes = bytes.ok_or_else(|| {
             UpdateError::Secret(format!(
-                "{place} has no entry {entry}; spec.publish.rfc2136.tsig.secretRef.key names the one with the TSIG secret"
+                "{place} has no entry {entry}; {}.tsig.secretRef.key of the DkimProvider names the one with the TSIG secret",
+                self.zone.kind.server_field()
             ))
         })?;
-        Key::new(&self.zone.key_name, self.zone.algorithm, &bytes)
-            .map_err(|fault| UpdateError::Secret(format!("{place}, entry {entry}: {fault}")))
+        Key::new(&self.zone.key_name, self.zone.algorithm, &bytes).map_err(|fault| {
+            UpdateError::Secret(match fault {
+                KeyFault::Name(_) => {
+                    format!("{}.tsig.keyName of the DkimProvider: {fault}", self.zone.kind.server_field())
+                }
+                KeyFault::Base64 | KeyFault::Empty => format!("{place}, entry {entry}: {fault}"),
+            })
+        })
     }
 }
 

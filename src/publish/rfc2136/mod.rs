@@ -39,7 +39,8 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
     let all = names(place);
     let address = match resolve(server).await {
         Ok(address) => address,
-        Err(words) => {
+        Err(fault) => {
+            let words = format!("{}.server of the DkimProvider: {fault}", place.kind.server_field());
             return all.into_iter().map(|name| failed(place, name, words.clone())).collect();
         }
     };
@@ -157,7 +158,8 @@ async fn too_long_remembered(
     }
     if reply.zone().as_ref() != Some(&apex) {
         return Err(format!(
-            "{server} has no zone {apex}; set spec.publish.zone to the zone as the server has it"
+            "{server} has no zone {apex}; set {} to the zone as the server has it",
+            Kind::Keys.zone_field()
         ));
     }
     Ok(reply.negative_ttl().and_then(|theirs| remembered(&zone.apex, theirs, zone.negative_ttl)))
@@ -220,11 +222,11 @@ async fn resolve(server: &str) -> Result<SocketAddr, String> {
     let mut found = match tokio::time::timeout(TIMEOUT * 2, tokio::net::lookup_host((host, port))).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
-            return Err(format!("spec.publish.rfc2136.server: {host} has no address ({error})"));
+            return Err(format!("{host} has no address ({error})"));
         }
-        Err(_) => return Err(format!("spec.publish.rfc2136.server: {host} cannot be looked up in time")),
+        Err(_) => return Err(format!("{host} cannot be looked up in time")),
     };
-    found.next().ok_or_else(|| format!("spec.publish.rfc2136.server: {host} has no address"))
+    found.next().ok_or_else(|| format!("{host} has no address"))
 }
 
 #[cfg(test)]

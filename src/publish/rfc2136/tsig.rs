@@ -28,7 +28,7 @@ pub struct Key {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
     /// Its name is no domain name.
-    #[error("spec.publish.rfc2136.tsig.keyName: {0} is no domain name")]
+    #[error("the key's name {0} is no domain name")]
     Name(String),
     /// The secret is no base64.
     #[error("the secret is no base64; put it into the Secret as it stands in the server's configuration")]
