@@ -3,6 +3,8 @@
 //! Asking a shared resolver for a name that is not there plants the very negative answer that later makes receivers
 //! fail, so the tenant's names are put to a resolver only after the zone's own servers have them.
 
+mod names;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -108,24 +110,6 @@ impl Looker {
             self.probe(wanted, &own, &mut seen, trip).await;
         }
         seen
-    }
-
-    /// The TXTs at names of ours, as the servers of their zones have them; as resolvers do where none of those is heard.
-    pub async fn texts(&self, names: &[DnsName]) -> Vec<Vec<ServerAnswer>> {
-        join_all(names.iter().map(|name| async move {
-            let ration = Trip::ration();
-            let trip = Trip::new(&ration, false);
-            let wanted = SlotQuestion { alias: name.clone(), target: name.clone() };
-            let mut seen = SlotSighting::default();
-            if self.authoritative {
-                seen.target_txt = self.provider_side(&wanted, &trip).await;
-            }
-            if heard(&seen.target_txt).is_empty() {
-                self.at_target_by_resolvers(&wanted, &mut seen, &trip).await;
-            }
-            seen.target_txt
-        }))
-        .await
     }
 
     /// The servers of the zone that holds the tenant's record.

@@ -43,8 +43,10 @@ pub struct LinkAnswer {
 pub async fn links(verification: &Verification, name: &DnsName) -> Vec<LinkAnswer> {
     let Ok(mark) = mark_name(name) else { return Vec::new() };
     let looker = Looker::new(LookupConfig::of(verification));
-    let mut found = looker.texts(&[name.clone(), mark]).await.into_iter();
-    let (links, marks) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+    let (names, mark_names) = ([name.clone()], [mark]);
+    let (links, marks) = tokio::join!(looker.links(&names), looker.texts(&mark_names));
+    let (links, marks): (Vec<_>, Vec<_>) =
+        (links.into_iter().flatten().collect(), marks.into_iter().flatten().collect());
     let of = |answer: &ServerAnswer| LinkAnswer {
         server: shown(answer),
         found: match &answer.outcome {
