@@ -33,6 +33,10 @@ pub const LABEL_DOMAIN: &str = "dkim-operator.io/domain-name";
 pub const ANNOTATION_CHECK: &str = "dkim-operator.io/check-at";
 /// Annotation on key Secrets: namespace and name of the DkimDomain they belong to, as `NAMESPACE/NAME`.
 pub const ANNOTATION_OWNER: &str = "dkim-operator.io/dkim-domain";
+/// Annotation on DNSEndpoints: namespace and name of the DkimRecordSet they are made from, as `NAMESPACE/NAME`.
+pub const ANNOTATION_RECORD_SET: &str = "dkim-operator.io/record-set";
+/// Label on DNSEndpoints: the place whose records they hold, as in owner marks.
+pub const LABEL_PLACE: &str = "dkim-operator.io/place";
 /// Annotation on key Secrets without keys, their DkimDomain being deleted: when they go themselves.
 pub const ANNOTATION_GOES_AT: &str = "dkim-operator.io/goes-at";
 /// Finalizer on DkimDomains: the record set is told of the release before the object goes.

@@ -30,6 +30,7 @@ pub struct Basis {
 struct Entry {
     rest: Option<(Basis, Instant)>,
     tries: i32,
+    tidy: bool,
 }
 
 /// Remembers, set by set.
@@ -67,6 +68,16 @@ impl Memory {
         if let Some(entry) = self.entries.lock().get_mut(name) {
             entry.tries = 0;
         }
+    }
+
+    /// Whether nothing is left of how an earlier version published a set.
+    pub fn is_tidy(&self, name: &str) -> bool {
+        self.entries.lock().get(name).is_some_and(|entry| entry.tidy)
+    }
+
+    /// Notes that nothing is.
+    pub fn note_tidy(&self, name: &str) {
+        self.entries.lock().entry(name.to_owned()).or_default().tidy = true;
     }
 
     /// Forgets a set.

@@ -5,10 +5,13 @@
 //! [`crate::model::publishing`]; here it is done. A place is written down before anything is sent there, and a record
 //! set is held by a finalizer until its records are withdrawn.
 
+mod book;
 mod endpoint;
 mod memory;
+mod object;
 mod publisher;
 mod rfc2136;
+mod sets;
 mod sight;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::Api;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -14,21 +14,21 @@ use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::endpoint::Endpoints;
+use super::book::{ahead, is_withdrawn, known, names};
+use super::endpoint::{Brought, Endpoints};
 use super::memory::{Basis, Memory};
 use super::rfc2136::{self, Desk, Zone};
+use super::sets::Sets;
 use super::{FINALIZER, Now, sight};
 use crate::api::{
-    DkimProvider, DkimRecordSet, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishState, RecordState,
-    Verification, ZoneSpec,
+    DkimProvider, DkimRecordSet, DkimRecordSetStatus, LABEL_DOMAIN, PlaceStatus, PublishMethod, PublishState,
+    RecordState, Verification,
 };
 use crate::controller::{Class, Error};
 use crate::model::name::DnsName;
 use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, method, plan};
 use crate::model::words::whole;
 
-/// The field manager of the status.
-const STATUS_MANAGER: &str = "dkim-operator-publish";
 /// Pause before a set at rest is compared with DNS again: what somebody took away comes back.
 const RESYNC: Duration = Duration::from_secs(600);
 /// The namespace whose uid stands for the cluster.
@@ -100,12 +100,12 @@ impl Publisher {
                 if set.status.as_ref().is_some_and(|status| *status != DkimRecordSetStatus::default())
                     && deleted.is_none()
                 {
-                    self.save(set, set.resource_version(), &DkimRecordSetStatus::default()).await?;
+                    self.sets().save(set, set.resource_version(), &DkimRecordSetStatus::default()).await?;
                     // The write brings the object back.
                     return Ok(Action::await_change());
                 }
                 if held {
-                    self.let_go(set).await?;
+                    self.sets().let_go(set).await?;
                 }
                 return Ok(Action::await_change());
             }
@@ -115,9 +115,11 @@ impl Publisher {
                 // Where the records are now is written down first: once the set is held, one without a status is a new one.
                 let version = match &set.status {
                     Some(_) => set.resource_version(),
-                    None => self.save(set, set.resource_version(), &ahead(set, &known, &places)).await?,
+                    None => {
+                        self.sets().save(set, set.resource_version(), &ahead(set, &known, &places)).await?
+                    }
                 };
-                self.hold(set, version).await?;
+                self.sets().hold(set, version).await?;
             }
             return Ok(Action::await_change());
         }
@@ -132,14 +134,16 @@ impl Publisher {
         if set.status.as_ref() != Some(&ahead)
             && names(&ahead) != set.status.as_ref().map(names).unwrap_or_default()
         {
-            version = self.save(set, version, &ahead).await?;
+            version = self.sets().save(set, version, &ahead).await?;
         }
         let mut status = DkimRecordSetStatus {
             observed_generation: set.metadata.generation,
             places: Vec::with_capacity(places.len()),
         };
+        let mut written = true;
         for place in &places {
-            let records = self.bring_about(set, place).await?;
+            let Brought { records, written: done } = self.bring_about(set, place).await?;
+            written &= done;
             let former = ahead.places.iter().find(|known| known.id == place.id);
             status.places.push(PlaceStatus {
                 id: place.id.clone(),
@@ -150,14 +154,17 @@ impl Publisher {
                 records,
             });
         }
+        if written {
+            self.tidy(set, &places).await;
+        }
         self.leave(set, &places, &mut status).await;
         if set.status.as_ref() != Some(&status) {
-            self.save(set, version, &status).await?;
+            self.sets().save(set, version, &status).await?;
         }
         if deleted.is_some() && is_withdrawn(&places, &status) {
             tracing::info!(domain = name, "its records are withdrawn");
             self.memory.forget(&name);
-            self.let_go(set).await?;
+            self.sets().let_go(set).await?;
             return Ok(Action::await_change());
         }
         let rest = self.rest(set, &name, &status);
@@ -166,38 +173,38 @@ impl Publisher {
     }
 
     /// Brings about what shall be at one place.
-    async fn bring_about(&self, set: &DkimRecordSet, place: &Place) -> Result<Vec<RecordState>, Error> {
+    async fn bring_about(&self, set: &DkimRecordSet, place: &Place) -> Result<Brought, Error> {
+        let plain = |records| Brought { records, written: true };
         let quiet = |state| {
             let all = place.wanted.keys().map(DnsName::to_string);
             all.map(|name| RecordState { name, state, message: String::new() }).collect::<Vec<_>>()
         };
-        let Some(outlet) = &place.zone.outlet else { return Ok(quiet(PublishState::Published)) };
+        let Some(outlet) = &place.zone.outlet else { return Ok(plain(quiet(PublishState::Published))) };
         let verification = self.verification(set);
         let incomplete = |field: &str| {
             let message = format!("{field} of the DkimProvider is missing");
             let mut all = quiet(PublishState::Failed);
             all.iter_mut().for_each(|record| record.message.clone_from(&message));
-            all
+            plain(all)
         };
         match outlet.method {
-            PublishMethod::Embedded => Ok(quiet(PublishState::Published)),
+            PublishMethod::Embedded => Ok(plain(quiet(PublishState::Published))),
             PublishMethod::Rfc2136 => {
-                let Some(settings) = &outlet.rfc2136 else { return Ok(incomplete(place.kind.server_field())) };
-                let Ok(apex) = DnsName::new(&place.zone.apex) else { return Ok(incomplete(place.kind.zone_field())) };
+                let Some(settings) = &outlet.rfc2136 else {
+                    return Ok(incomplete(place.kind.server_field()));
+                };
+                let Ok(apex) = DnsName::new(&place.zone.apex) else {
+                    return Ok(incomplete(place.kind.zone_field()));
+                };
                 let mark = self.mark(place).await?;
                 let desk = self.desk(Zone::new(apex, place.kind, settings));
-                Ok(rfc2136::bring_about(&desk, place, settings, &mark).await)
+                Ok(plain(rfc2136::bring_about(&desk, place, settings, &mark).await))
             }
             PublishMethod::DnsEndpoint => {
                 let settings = outlet.dns_endpoint.clone().unwrap_or_default();
                 let mark = self.mark(place).await?;
-                let Settings { client, namespace, .. } = &self.settings;
-                let name = match place.kind {
-                    Kind::Keys => set.name_any(),
-                    Kind::Cnames => super::endpoint::cnames_object(&set.name_any()),
-                };
-                let endpoints = Endpoints { client, namespace, name: &name, verification: &verification };
-                Ok(endpoints.bring_about(place, &settings, &mark).await)
+                let name = set.name_any();
+                Ok(self.endpoints(set, &name, &verification).bring_about(place, &settings, &mark).await)
             }
             PublishMethod::Manual => {
                 let looks = place.wanted.iter().map(|(name, wanted)| {
@@ -211,9 +218,39 @@ impl Publisher {
                         sight::judge(name, wanted, &answers, None, &awaited)
                     }
                 });
-                Ok(futures::future::join_all(looks).await)
+                Ok(plain(futures::future::join_all(looks).await))
             }
         }
+    }
+
+    fn endpoints<'a>(
+        &'a self,
+        set: &'a DkimRecordSet,
+        domain: &'a str,
+        verification: &'a Verification,
+    ) -> Endpoints<'a> {
+        let Settings { client, namespace, .. } = &self.settings;
+        let label = set.labels().get(LABEL_DOMAIN).map(String::as_str);
+        Endpoints { client, home: namespace, domain, label, verification }
+    }
+
+    /// Deletes the DNSEndpoints that a set had before each place had one of its own: once, when all places have theirs.
+    async fn tidy(&self, set: &DkimRecordSet, places: &[Place]) {
+        let name = set.name_any();
+        let with_objects = places.iter().filter(|place| method(&place.zone) == PublishMethod::DnsEndpoint);
+        if self.memory.is_tidy(&name) {
+            return;
+        }
+        let verification = self.verification(set);
+        let endpoints = self.endpoints(set, &name, &verification);
+        for place in with_objects {
+            let settings = place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone());
+            if let Err((_, words)) = endpoints.remove_former(place, &settings.unwrap_or_default()).await {
+                tracing::debug!(domain = name, words, "an old DNSEndpoint is left");
+                return;
+            }
+        }
+        self.memory.note_tidy(&name);
     }
 
     /// Sets, moves or takes back the time at which former places are left. A place is left the drain after DNS was seen
@@ -265,7 +302,7 @@ impl Publisher {
                 places.iter().find(|p| !p.leaving && p.kind == Kind::Keys && p.wanted.contains_key(name));
             let Some(present) = present else { continue };
             let answers = sight::answers(&verification, name).await;
-            has_moved(former, present, name, wanted, &answers)?;
+            has_moved(former, present, name, wanted, &answers, &self.settings.namespace)?;
         }
         Ok(())
     }
@@ -339,131 +376,7 @@ impl Publisher {
         Ok(found.metadata.uid.unwrap_or_default())
     }
 
-    fn sets(&self) -> Api<DkimRecordSet> {
-        Api::namespaced(self.settings.client.clone(), &self.settings.namespace)
+    fn sets(&self) -> Sets {
+        Sets::new(&self.settings.client, &self.settings.namespace)
     }
-
-    /// Writes the status over the version that was read: somebody else's news in it must not be lost. Returns the
-    /// version that was written.
-    async fn save(
-        &self,
-        set: &DkimRecordSet,
-        version: Option<String>,
-        status: &DkimRecordSetStatus,
-    ) -> Result<Option<String>, Error> {
-        let body = serde_json::json!({
-            "apiVersion": DkimRecordSet::api_version(&()),
-            "kind": DkimRecordSet::kind(&()),
-            "metadata": { "name": set.name_any(), "uid": set.metadata.uid, "resourceVersion": version },
-            "status": status,
-        });
-        let params = PatchParams::apply(STATUS_MANAGER).force();
-        match self.sets().patch_status(&set.name_any(), &params, &Patch::Apply(&body)).await {
-            Ok(written) => Ok(written.metadata.resource_version),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(version),
-            Err(error) => Err(Error::api("writing the status of a record set")(error)),
-        }
-    }
-
-    /// Puts our finalizer on, if nobody has written since `version`.
-    async fn hold(&self, set: &DkimRecordSet, version: Option<String>) -> Result<(), Error> {
-        let mut wanted = set.clone();
-        wanted.metadata.resource_version = version;
-        wanted.finalizers_mut().push(FINALIZER.to_owned());
-        self.replace(&wanted).await
-    }
-
-    /// Takes our finalizer off, whatever the status has become meanwhile, but not if the spec is a new one.
-    async fn let_go(&self, set: &DkimRecordSet) -> Result<(), Error> {
-        let found = self.sets().get_opt(&set.name_any()).await.map_err(Error::api("reading a record set"))?;
-        let Some(mut wanted) = found.filter(|found| found.metadata.uid == set.metadata.uid) else {
-            return Ok(());
-        };
-        if wanted.metadata.generation != set.metadata.generation {
-            return Err(Error::Conflict("letting go of a record set"));
-        }
-        wanted.finalizers_mut().retain(|finalizer| finalizer != FINALIZER);
-        self.replace(&wanted).await
-    }
-
-    async fn replace(&self, wanted: &DkimRecordSet) -> Result<(), Error> {
-        let params = PostParams { field_manager: Some(STATUS_MANAGER.into()), ..PostParams::default() };
-        match self.sets().replace(&wanted.name_any(), &params, wanted).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::api("writing the finalizer of a record set")(error)),
-        }
-    }
-}
-
-/// What is known of where records are. Of a set that is new to publishers and was not made for them, the embedded server
-/// has the records.
-fn known(set: &DkimRecordSet, held: bool) -> DkimRecordSetStatus {
-    if let Some(status) = &set.status {
-        return status.clone();
-    }
-    if held {
-        return DkimRecordSetStatus::default();
-    }
-    let mut places: Vec<PlaceStatus> = Vec::new();
-    for placed in
-        set.spec.placements().filter(|placed| placed.zone.outlet.is_some() && !placed.records.is_empty())
-    {
-        let zone = ZoneSpec { outlet: None, ..placed.zone.clone() };
-        let id = crate::model::publishing::place_id(&zone);
-        if places.iter().all(|place| place.id != id) {
-            let records = Vec::new();
-            places.push(PlaceStatus { id, zone, cnames: false, leaving: true, withdraw_at: None, records });
-        }
-    }
-    DkimRecordSetStatus { observed_generation: None, places }
-}
-
-/// The status that is written before anything is done: every name that may get a record is in it.
-fn ahead(set: &DkimRecordSet, known: &DkimRecordSetStatus, places: &[Place]) -> DkimRecordSetStatus {
-    let place = |place: &Place| {
-        let before = known.places.iter().find(|known| known.id == place.id);
-        let mut records = before.map(|before| before.records.clone()).unwrap_or_default();
-        for name in place.wanted.keys() {
-            if !records.iter().any(|record| record.name == name.as_str()) {
-                records.push(RecordState {
-                    name: name.to_string(),
-                    state: PublishState::Pending,
-                    message: String::new(),
-                });
-            }
-        }
-        let withdraw_at = before.filter(|_| place.leaving).and_then(|before| before.withdraw_at.clone());
-        PlaceStatus {
-            id: place.id.clone(),
-            zone: place.zone.clone(),
-            cnames: place.kind == Kind::Cnames,
-            leaving: place.leaving,
-            withdraw_at,
-            records,
-        }
-    };
-    DkimRecordSetStatus {
-        observed_generation: set.metadata.generation,
-        places: places.iter().map(place).collect(),
-    }
-}
-
-/// Places and names of a status.
-fn names(status: &DkimRecordSetStatus) -> Vec<(String, bool, Vec<String>)> {
-    let of = |place: &PlaceStatus| {
-        let names = place.records.iter().map(|record| record.name.clone()).collect();
-        (place.id.clone(), place.leaving, names)
-    };
-    status.places.iter().map(of).collect()
-}
-
-/// Whether nothing of a deleted set is left anywhere that we could take away.
-fn is_withdrawn(places: &[Place], status: &DkimRecordSetStatus) -> bool {
-    places.iter().zip(&status.places).all(|(place, reported)| match method(&place.zone) {
-        PublishMethod::Embedded | PublishMethod::Manual => place.wanted.is_empty(),
-        PublishMethod::Rfc2136 | PublishMethod::DnsEndpoint => {
-            place.wanted.is_empty() && reported.records.is_empty()
-        }
-    })
 }

@@ -6,6 +6,7 @@
 pub mod dns;
 pub mod dns_role;
 pub mod plugin;
+pub mod poller;
 pub mod publish;
 pub mod random;
 pub mod servers;

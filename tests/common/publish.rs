@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dkim_operator::api::{DkimRecordSet, PublishState};
+use dkim_operator::api::{DkimRecordSet, PublishMethod, PublishState, ZoneSpec};
 use dkim_testbed::operator::NAMESPACE;
 use dkim_testbed::{TsigKey, eventually, nsupdate};
 use serde_json::{Value, json};
@@ -91,4 +91,63 @@ pub async fn until_set<T>(
 pub fn states(set: &DkimRecordSet) -> Vec<(bool, PublishState, String)> {
     let places = set.status.iter().flat_map(|status| &status.places);
     places.flat_map(|p| p.records.iter().map(|r| (p.leaving, r.state, r.message.clone()))).collect()
+}
+
+/// The methods of the places in a record set's status, with whether they are being left.
+pub fn methods(set: &DkimRecordSet) -> Vec<(PublishMethod, bool)> {
+    let places = set.status.iter().flat_map(|status| &status.places);
+    let method = |zone: &ZoneSpec| zone.outlet.as_ref().map_or(PublishMethod::Embedded, |o| o.method);
+    places.map(|place| (method(&place.zone), place.leaving)).collect()
+}
+
+/// Makes the kind DNSEndpoint known.
+pub async fn know_endpoints(world: &World) -> Outcome {
+    world.apply(&definition()).await?;
+    eventually(BOUND, "the definition is served", || async {
+        let output = world.plane.kubectl(["get", "dnsendpoints", "-A"]).await.map_err(|e| e.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    })
+    .await?;
+    Ok(())
+}
+
+/// Lets the operator write DNSEndpoints in a namespace, as its chart does.
+pub async fn let_endpoints(world: &World, namespace: &str) -> Outcome {
+    let role = ["create", "role", "endpoints", "--verb=get,create,update,delete"];
+    let role = [&role[..], &["--resource=dnsendpoints.externaldns.k8s.io", "-n", namespace]].concat();
+    world.plane.kubectl(role).await?.ok()?;
+    let account = "--serviceaccount=dkim-system:dkim-operator-controller";
+    let binding = ["create", "rolebinding", "endpoints", "--role=endpoints", account, "-n", namespace];
+    world.plane.kubectl(binding).await?.ok()?;
+    Ok(())
+}
+
+/// What external-dns's definition asks of a DNSEndpoint, and no more.
+fn definition() -> Value {
+    let text = json!({ "type": "string" });
+    let endpoint = json!({ "type": "object", "properties": {
+        "dnsName": text, "recordType": text, "setIdentifier": text,
+        "recordTTL": { "type": "integer", "format": "int64" },
+        "targets": { "type": "array", "items": text },
+        "labels": { "type": "object", "additionalProperties": text },
+        "providerSpecific": { "type": "array", "items": { "type": "object",
+            "properties": { "name": text, "value": text } } },
+    } });
+    let schema = json!({ "type": "object", "properties": {
+        "spec": { "type": "object", "properties": { "endpoints": { "type": "array", "items": endpoint } } },
+        "status": { "type": "object", "properties": {
+            "observedGeneration": { "type": "integer", "format": "int64" } } },
+    } });
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "dnsendpoints.externaldns.k8s.io", "annotations": {
+            "api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/external-dns/pull/2007" } },
+        "spec": {
+            "group": "externaldns.k8s.io", "scope": "Namespaced",
+            "names": { "kind": "DNSEndpoint", "listKind": "DNSEndpointList", "plural": "dnsendpoints",
+                       "singular": "dnsendpoint" },
+            "versions": [{ "name": "v1alpha1", "served": true, "storage": true,
+                "subresources": { "status": {} }, "schema": { "openAPIV3Schema": schema } }],
+        },
+    })
 }

@@ -93,6 +93,14 @@ fn outlet(server: &str) -> ZoneSpec {
     .unwrap()
 }
 
+fn objects(apex: &str, namespace: Option<&str>) -> ZoneSpec {
+    let settings = namespace.map_or(json!({}), |namespace| json!({ "namespace": namespace }));
+    serde_json::from_value(json!({
+        "apex": apex, "negativeTtl": 60, "outlet": { "method": "DNSEndpoint", "dnsEndpoint": settings },
+    }))
+    .unwrap()
+}
+
 fn embedded() -> ZoneSpec {
     ZoneSpec { outlet: None, ..outlet("a") }
 }
@@ -221,7 +229,7 @@ fn moved_means_that_every_server_answers_from_the_new_place() {
     };
     let (a, b, own) = (place(outlet("a"), true), place(outlet("b"), false), place(embedded(), false));
     let judge = |former: &Place, present: &Place, answers: &[Answer]| {
-        has_moved(former, present, &name(), &wanted, answers)
+        has_moved(former, present, &name(), &wanted, answers, "dkim-system")
     };
     assert_eq!(judge(&a, &b, &[answer(Some("key"), Some(&b))]), Ok(()));
     assert!(judge(&a, &b, &[answer(Some("key"), Some(&b)), answer(Some("key"), Some(&a))]).is_err());
@@ -233,6 +241,13 @@ fn moved_means_that_every_server_answers_from_the_new_place() {
     assert_eq!(judge(&own, &b, &[answer(Some("key"), Some(&b))]), Ok(()));
     assert!(judge(&a, &own, &[answer(Some("key"), Some(&a))]).is_err());
     assert_eq!(judge(&a, &own, &[answer(Some("key"), None)]), Ok(()));
+    // Two objects for one external-dns, which takes the mark of either; and for two of them.
+    let (here, there) = (Some("dkim-system"), Some("elsewhere"));
+    let (one, two) = (place(objects("onmail.example", None), true), place(objects("example", here), false));
+    assert_eq!(judge(&one, &two, &[answer(Some("key"), Some(&one))]), Ok(()));
+    let other = place(objects("example", there), false);
+    assert!(judge(&one, &other, &[answer(Some("key"), Some(&one))]).is_err());
+    assert_eq!(judge(&one, &other, &[answer(Some("key"), Some(&other))]), Ok(()));
 }
 
 const ALIAS: &str = "selector1._domainkey.contoso.com";

@@ -1,0 +1,46 @@
+//! A receiver that never stops asking.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::World;
+
+/// Asks the resolver for a name over and over, and counts.
+pub struct Poller {
+    stop: Arc<AtomicBool>,
+    task: tokio::task::JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Poller {
+    /// Every answer must be one text, and one of those that are known then.
+    pub fn start(world: &'static World, alias: String, domain: String) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let (mut count, mut faults) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                let set = world.record_sets().get(&domain).await.expect("the record set");
+                let known: Vec<String> = set.spec.records.iter().map(|r| r.value.clone()).collect();
+                match world.tree.lookup(&alias, "TXT").await {
+                    Ok(answer) => {
+                        let texts = answer.data("TXT");
+                        if texts.len() != 1 || !known.iter().any(|value| *value == texts[0]) {
+                            faults.push(answer.to_string());
+                        }
+                    }
+                    Err(error) => faults.push(error.to_string()),
+                }
+                count += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (count, faults)
+        });
+        Self { stop, task }
+    }
+
+    pub async fn stop(self) -> (u32, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.expect("the poller ends")
+    }
+}
