@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the servers the tests run against: etcd, kube-apiserver, kube-controller-manager, kubectl, helm.
+# Builds the servers the tests run against: etcd, kube-apiserver, kube-controller-manager, kubectl and helm; and external-dns,
+# as far as external-dns/main.go takes it in.
 #
 # They are built from source through the Go module proxy, at the versions pinned by the go.mod and go.sum
 # files beside this script, into a cache outside the work tree. What is there already is skipped. Progress
@@ -12,9 +13,11 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${DKIM_TESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dkim-operator}
-# The same value is computed by src/binaries.rs: keep the order of the files.
-hash=$(cd "$here" && cat {kubernetes,etcd,helm}/go.{mod,sum} | sha256sum | cut -c1-16)
-bin=$cache/testbed/$hash/bin
+# The same values are computed by src/binaries.rs: keep the order of the files.
+pins() { (cd "$here" && cat "$@" | sha256sum | cut -c1-16); }
+bin=$cache/testbed/$(pins {kubernetes,etcd,helm}/go.{mod,sum})/bin
+# Apart, so that another version of it does not have the others built again.
+external_dns=$cache/testbed/$(pins external-dns/{go.mod,go.sum,main.go})/bin
 version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/kubernetes/go.mod")
 k8s_flags="-s -w -X k8s.io/component-base/version.gitVersion=$version"
 
@@ -26,6 +29,7 @@ kube-apiserver|kubernetes|k8s.io/kubernetes/cmd/kube-apiserver|$k8s_flags|3 min 
 kube-controller-manager|kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager|$k8s_flags|1 min
 kubectl|kubernetes|k8s.io/kubernetes/cmd/kubectl|$k8s_flags|40 s
 helm|helm|helm.sh/helm/v4/cmd/helm|-s -w|1 min 50 s
+external-dns|external-dns|.|-s -w|1 min
 EOF
 }
 
@@ -38,7 +42,10 @@ in_assets() {
   esac
 }
 
-have() { [[ -x $bin/$1 ]] || in_assets "$1"; }
+# The directory of a binary.
+home() { if [[ $1 == external-dns ]]; then printf '%s' "$external_dns"; else printf '%s' "$bin"; fi; }
+
+have() { [[ -x $(home "$1")/$1 ]] || in_assets "$1"; }
 
 missing() {
   local name
@@ -59,9 +66,10 @@ trap 'exit 143' TERM
 
 # build NAME MODULE PACKAGE FLAGS USUAL POSITION
 build() {
-  local name=$1 module=$2 package=$3 flags=$4 usual=$5 position=$6 started=$SECONDS said=$SECONDS now
+  local name=$1 module=$2 package=$3 flags=$4 usual=$5 position=$6 started=$SECONDS said=$SECONDS now to
+  to=$(home "$name")
   say "[$position] building $name (usually $usual)"
-  partial=$bin/.$name.$$
+  partial=$to/.$name.$$
   (
     cd "$here/$module"
     exec env CGO_ENABLED=0 GOWORK=off nice -n "${DKIM_TESTBED_NICE:-10}" \
@@ -82,7 +90,7 @@ build() {
     return 1
   fi
   child=
-  mv -f "$partial" "$bin/$name"
+  mv -f "$partial" "$to/$name"
   partial=
   say "[$position] $name is ready after $((SECONDS - started)) s"
 }
@@ -95,19 +103,19 @@ main() {
       say "go is not installed: version 1.26 or later is needed to build $(tr '\n' ' ' <<<"$wanted")"
       return 1
     fi
-    mkdir -p "$bin"
+    mkdir -p "$bin" "$external_dns"
     exec 9>"$bin/../lock"
     if ! flock -n 9; then
       say "another build is running: waiting for it to finish"
       flock 9
     fi
     # What another run left behind when it was killed.
-    find "$bin" -maxdepth 1 -name '.*' -type f -delete
+    find "$bin" "$external_dns" -maxdepth 1 -name '.*' -type f -delete
     wanted=$(missing)
   fi
   if [[ -n $wanted ]]; then
     total=$(wc -l <<<"$wanted")
-    say "building $total of $(table | wc -l) binaries, Kubernetes $version, into $bin"
+    say "building $total of $(table | wc -l) binaries, Kubernetes $version, into $cache/testbed"
     while IFS='|' read -r name module package flags usual; do
       if have "$name"; then continue; fi
       done_=$((done_ + 1))

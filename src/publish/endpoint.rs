@@ -6,14 +6,18 @@ use kube::Client;
 use serde_json::{Value, json};
 
 use super::object::{self, Fault, Objects};
-use super::sight;
+use super::sight::{self, Advice};
 use crate::api::{DnsEndpointSettings, PublishState, RecordState, Verification};
 use crate::model::name::DnsName;
 use crate::model::publishing::{Kind, Mark, Place, mark_name, remembered};
 use crate::model::record::zone_file_txt;
 
-/// What to wait for, in words.
-const AWAITED: &str = "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=TXT and a domain filter that covers the name";
+/// What to wait for, and what to look at if it does not come.
+const ADVICE: Advice<'static> = Advice {
+    missing: "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=TXT and a domain filter that covers the name",
+    another: "external-dns replaces it; if this lasts, look at its log: with --registry=txt it never changes a TXT before its version 0.22, nor one that it has not published itself",
+    surplus: ". external-dns leaves what it cannot take away: its provider rfc2136 can neither change nor remove a TXT like this. Where it publishes by that, have the operator do so itself: spec.publish.method RFC2136",
+};
 
 /// The same for tenants' CNAMEs.
 const AWAITED_CNAME: &str = "external-dns publishes it; if this lasts, look at its log, and see that it runs with --source=crd, --managed-record-types=CNAME, --managed-record-types=TXT and a domain filter that covers the name";
@@ -65,7 +69,7 @@ impl Endpoints<'_> {
         // What is in the object no more is external-dns's to remove; whether its policy lets it is not ours to know.
         let seen = place.wanted.iter().zip(&before);
         let judge = |((name, wanted), answers): ((&DnsName, _), &Vec<_>)| {
-            sight::judge(name, wanted, answers, Some(mark), AWAITED)
+            sight::judge(name, wanted, answers, Some(mark), &ADVICE)
         };
         Brought { records: seen.map(judge).collect(), written: true }
     }

@@ -19,7 +19,8 @@ use super::endpoint::{Brought, Endpoints};
 use super::memory::{Basis, Memory};
 use super::rfc2136::{self, Desk, Zone};
 use super::sets::Sets;
-use super::{FINALIZER, Now, sight};
+use super::sight::{self, Advice};
+use super::{FINALIZER, Now};
 use crate::api::{
     DkimProvider, DkimRecordSet, DkimRecordSetStatus, LABEL_DOMAIN, PlaceStatus, PublishMethod, PublishState,
     RecordState, Verification,
@@ -214,8 +215,9 @@ impl Publisher {
                             "publish it: {name}. {} IN TXT, with the value {}",
                             wanted.ttl, wanted.text
                         );
+                        let advice = Advice { missing: &awaited, another: &awaited, surplus: "" };
                         let answers = sight::answers(verification, name).await;
-                        sight::judge(name, wanted, &answers, None, &awaited)
+                        sight::judge(name, wanted, &answers, None, &advice)
                     }
                 });
                 Ok(plain(futures::future::join_all(looks).await))

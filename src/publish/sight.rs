@@ -123,15 +123,26 @@ fn texts_of(outcome: &Outcome) -> Option<Vec<String>> {
     }
 }
 
+/// What is awaited of whoever publishes a record, and whom to turn to if it does not come.
+#[derive(Debug, Clone, Copy)]
+pub struct Advice<'a> {
+    /// Said while the record is not there.
+    pub missing: &'a str,
+    /// Said while an earlier one is there.
+    pub another: &'a str,
+    /// Appended where there are several.
+    pub surplus: &'a str,
+}
+
 /// How it stands with a record that somebody else publishes, by what the zone's servers say. `ours` is the mark it
-/// bears if it is published with one; `awaited` says whom to turn to while it is not there.
+/// bears if it is published with one.
 #[must_use]
 pub fn judge(
     name: &DnsName,
     wanted: &Wanted,
     answers: &[Answer],
     ours: Option<&Mark>,
-    awaited: &str,
+    advice: &Advice<'_>,
 ) -> RecordState {
     let state = |state, message: String| RecordState { name: name.to_string(), state, message };
     if answers.is_empty() {
@@ -148,7 +159,7 @@ pub fn judge(
         };
         match texts.as_slice() {
             [text] if *text == wanted.text => {}
-            [] => missing = Some(format!("{server} does not have the TXT {name} yet; {awaited}")),
+            [] => missing = Some(format!("{server} does not have the TXT {name} yet; {}", advice.missing)),
             [_] => {
                 let marked = marks.iter().flatten().filter_map(|text| Mark::parse(text));
                 let theirs = ours.is_some_and(|ours| !marked.into_iter().any(|m| m.owner == ours.owner));
@@ -160,15 +171,16 @@ pub fn judge(
                         ),
                     );
                 }
-                missing = Some(format!("{server} has another TXT at {name}; {awaited}"));
+                missing = Some(format!("{server} has another TXT at {name}; {}", advice.another));
             }
             several => {
                 return state(
                     PublishState::Failed,
                     format!(
-                        "{server} has {} TXT records at {name}, and with more than one verifiers fail (RFC 6376 section 3.6.2.2); remove all but this: {}",
+                        "{server} has {} TXT records at {name}, and with more than one verifiers fail (RFC 6376 section 3.6.2.2); remove all but this: {}{}",
                         several.len(),
-                        wanted.text
+                        wanted.text,
+                        advice.surplus
                     ),
                 );
             }

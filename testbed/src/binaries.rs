@@ -18,6 +18,12 @@ const PINS: [&[u8]; 6] = [
     include_bytes!("../helm/go.mod"),
     include_bytes!("../helm/go.sum"),
 ];
+/// What pins external-dns, which is kept apart.
+const EXTERNAL_DNS_PINS: [&[u8]; 3] = [
+    include_bytes!("../external-dns/go.mod"),
+    include_bytes!("../external-dns/go.sum"),
+    include_bytes!("../external-dns/main.go"),
+];
 /// What is taken from `KUBEBUILDER_ASSETS` where it is there.
 const ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
@@ -26,6 +32,7 @@ const ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 pub struct Binaries {
     assets: Option<PathBuf>,
     cache: PathBuf,
+    external_dns: PathBuf,
 }
 
 impl Binaries {
@@ -40,8 +47,12 @@ impl Binaries {
             .or_else(|| Some(set("XDG_CACHE_HOME")?.join("dkim-operator")))
             .or_else(|| Some(set("HOME")?.join(".cache/dkim-operator")))
             .unwrap_or_default();
-        let found =
-            Self { assets: set("KUBEBUILDER_ASSETS"), cache: cache.join("testbed").join(hash()).join("bin") };
+        let bin = |pins: &[&[u8]]| cache.join("testbed").join(hash(pins)).join("bin");
+        let found = Self {
+            assets: set("KUBEBUILDER_ASSETS"),
+            cache: bin(&PINS),
+            external_dns: bin(&EXTERNAL_DNS_PINS),
+        };
         found.etcd()?;
         found.kube_apiserver()?;
         Ok(found)
@@ -87,7 +98,17 @@ impl Binaries {
         self.find("helm")
     }
 
-    /// The directories that hold them, in the order of preference: for a `PATH`.
+    /// The path of external-dns.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn external_dns(&self) -> Result<PathBuf> {
+        let (name, searched) = ("external-dns".to_owned(), self.external_dns.display().to_string());
+        let path = self.external_dns.join(&name);
+        if is_executable(&path) { Ok(path) } else { Err(Error::BinaryMissing { name, searched }) }
+    }
+
+    /// The directories that hold those of Kubernetes, in the order of preference: for a `PATH`.
     #[must_use]
     pub fn directories(&self) -> Vec<PathBuf> {
         self.assets.iter().chain([&self.cache]).cloned().collect()
@@ -120,9 +141,9 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-fn hash() -> String {
+fn hash(pins: &[&[u8]]) -> String {
     let mut hasher = Sha256::new();
-    for pin in PINS {
+    for pin in pins {
         hasher.update(pin);
     }
     HEXLOWER.encode(&hasher.finalize()[..8])

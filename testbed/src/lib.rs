@@ -4,6 +4,7 @@
 //! - [`ControlPlane`]: etcd, kube-apiserver and kube-controller-manager, with kubectl and helm.
 //! - [`DnsTree`]: a root, tenants' zones and a recursive resolver; [`Knot`], [`Bind`], [`Pdns`] and [`Unbound`] one
 //!   by one; [`kdig`] asks any server, [`nsupdate`] changes what one serves.
+//! - [`ExternalDns`]: external-dns, publishing into one of those.
 //! - [`mail`]: Postfix and Exim, a sink for what they send, and a client.
 //! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
 //! - [`Relay`]: a TCP relay that can be made to stall.
@@ -28,8 +29,8 @@ mod scratch;
 pub use address::Address;
 pub use binaries::Binaries;
 pub use dns::{
-    Answer, Bind, Caching, DnsTree, Fetch, FileServer, Found, Knot, Make, Pdns, Secondary, SlowWay, TsigKey,
-    Unbound, ZoneText, kdig, lookup, nsupdate, txt,
+    Answer, Bind, Caching, DnsTree, ExternalDns, Fetch, FileServer, Found, Knot, Make, Pdns, Secondary,
+    SlowWay, TsigKey, Unbound, ZoneText, kdig, lookup, nsupdate, to_pdns, to_rfc2136, txt,
 };
 pub use error::{Error, Result};
 pub use mount::Mount;

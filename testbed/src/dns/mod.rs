@@ -1,6 +1,7 @@
 //! Real DNS servers on loopback addresses of their own.
 
 mod bind;
+mod external_dns;
 mod files;
 mod kdig;
 mod knot;
@@ -14,6 +15,7 @@ mod unbound;
 mod zone;
 
 pub use bind::Bind;
+pub use external_dns::{ExternalDns, to_pdns, to_rfc2136};
 pub use files::{FileServer, ZoneText};
 pub use kdig::kdig;
 pub use knot::Knot;

@@ -14,6 +14,9 @@ use crate::{Address, Process, Result, Scratch, Spec, binaries};
 /// Where Debian's package has the tables of the database.
 const SCHEMA: &str = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
 
+/// The port of its HTTP API.
+const API_PORT: u16 = 8081;
+
 /// PowerDNS with SQLite as an authoritative server at port 53 (UDP and TCP) of an address of its own; it ends with
 /// this value.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Pdns {
     scratch: Scratch,
     address: Address,
     keys: Vec<TsigKey>,
+    api_key: String,
     pdnsutil: PathBuf,
 }
 
@@ -32,6 +36,15 @@ impl Pdns {
     /// # Errors
     /// Where it is not installed, or does not start; the message holds the end of its log.
     pub async fn start(keys: &[TsigKey]) -> Result<Self> {
+        Self::start_with(keys, &[]).await
+    }
+
+    /// The same, with lines for its configuration, such as `expand-alias=yes`.
+    ///
+    /// # Errors
+    /// Where it is not installed, or does not start; the message holds the end of its log.
+    pub async fn start_with(keys: &[TsigKey], lines: &[&str]) -> Result<Self> {
+        let api_key = TsigKey::random("api", "hmac-sha256").secret;
         let (server, pdnsutil) = (binaries::system("pdns_server")?, binaries::system("pdnsutil")?);
         let (scratch, address) = (Scratch::new("pdns")?, Address::allocate()?);
         let (directory, ip) = (scratch.path().display(), address.ip());
@@ -43,15 +56,19 @@ impl Pdns {
             format!(
                 "launch=gsqlite3\ngsqlite3-database={}\nlocal-address={ip}\nlocal-port=53\nsocket-dir={directory}\n\
                  daemon=no\nguardian=no\ndisable-syslog=yes\nwrite-pid=no\nsecurity-poll-suffix=\n\
-                 dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nzone-cache-refresh-interval=0\n",
-                database.display()
+                 dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\nzone-cache-refresh-interval=0\n\
+                 api=yes\napi-key={api_key}\nwebserver-address={ip}\nwebserver-port={API_PORT}\n\
+                 webserver-allow-from=127.0.0.0/8\n{}\n",
+                database.display(),
+                lines.join("\n")
             ),
         )?;
         let process = Spec::new("pdns_server", server, scratch.join("pdns.log"))
             .arg(format!("--config-dir={directory}"))
             .stop_within(Duration::from_secs(5))
             .spawn()?;
-        let pdns = Self { process: Mutex::new(process), scratch, address, keys: keys.to_vec(), pdnsutil };
+        let (process, keys_kept) = (Mutex::new(process), keys.to_vec());
+        let pdns = Self { process, scratch, address, keys: keys_kept, api_key, pdnsutil };
         let server = pdns.address();
         let answers =
             || async { lookup(server, "example", "SOA").await.map(drop).map_err(|e| e.to_string()) };
@@ -66,6 +83,12 @@ impl Pdns {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address.port(53)
+    }
+
+    /// Where its HTTP API is, and the key for it.
+    #[must_use]
+    pub fn api(&self) -> (String, &str) {
+        (format!("http://{}", self.address.port(API_PORT)), &self.api_key)
     }
 
     /// Adds a zone with an SOA, whose negative answers live `soa_minimum` seconds, and the name server `ns1` in
