@@ -100,7 +100,7 @@ main() {
   wanted=$(missing)
   if [[ -n $wanted ]]; then
     if ! command -v go >/dev/null; then
-      say "go is not installed: version 1.26 or later is needed to build $(tr '\n' ' ' <<<"$wanted")"
+      say "go is not installed: version 1.26.6 or later is needed to build $(tr '\n' ' ' <<<"$wanted")"
       return 1
     fi
     mkdir -p "$bin" "$external_dns"

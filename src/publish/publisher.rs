@@ -130,6 +130,10 @@ impl Publisher {
         {
             return Ok(Action::requeue(rest));
         }
+        if set.status.as_ref().and_then(|status| status.observed_generation) != set.metadata.generation {
+            // Something new is to be published: it is not waited for as long as for what had been awaited before.
+            self.memory.settle(&name);
+        }
         let ahead = ahead(set, &known, &places);
         let mut version = set.resource_version();
         if set.status.as_ref() != Some(&ahead)
