@@ -15,7 +15,7 @@ use dkim_operator::model::sighting::{
     Failure, Observation, Outcome, Question, Security, ServerRole, SlotQuestion,
 };
 use dkim_testbed::{
-    Address, Caching, DnsTree, FileServer, Knot, SlowWay, Unbound, ZoneText, eventually, lookup, txt,
+    Address, Caching, DnsTree, FileServer, Knot, Pdns, SlowWay, Unbound, ZoneText, eventually, lookup, txt,
 };
 use jiff::Timestamp;
 
@@ -156,7 +156,7 @@ fn right(domain: &str) -> Vec<(String, u32, &'static str, String)> {
     [1, 2].map(|n| cname(alias(n, domain), &target(n, domain))).to_vec()
 }
 
-const DOMAINS: [(&str, RecordState); 34] = [
+const DOMAINS: [(&str, RecordState); 35] = [
     ("verified.com", RecordState::Verified),
     ("missing.com", RecordState::Missing),
     ("nowhere.com", RecordState::NxDomain),
@@ -180,6 +180,7 @@ const DOMAINS: [(&str, RecordState); 34] = [
     ("long.com", RecordState::ChainTooLong),
     ("flat.com", RecordState::Flattened),
     ("flat-lags.com", RecordState::Flattened),
+    ("alias.com", RecordState::Missing),
     ("partly.com", RecordState::PartlyPropagated),
     ("stale.com", RecordState::StaleNegativeCache),
     ("split.com", RecordState::StaleNegativeCache),
@@ -247,6 +248,15 @@ async fn every_fault_has_its_words() -> Test {
         FileServer::powerdns(address.clone(), &[ZoneText::new("hidden.com", 600, address.ip(), &records)?])
             .await?;
     stage.delegate("hidden.com", "ns1", powerdns.address().ip()).await?;
+    // Its ALIAS, told to be expanded, gives addresses and hides the key.
+    let resolver = format!("resolver={}", tree.resolver());
+    let expanding = Pdns::start_with(&[], &["expand-alias=yes", &resolver]).await?;
+    let ip = expanding.address().ip();
+    let record = format!("{}. 60 IN ALIAS {}.", alias(1, "alias.com"), target(1, "alias.com"));
+    let soa = "@ 600 IN SOA ns1 hostmaster 1 3600 600 604800 600";
+    let zone = format!("{soa}\n@ 600 IN NS ns1\nns1 600 IN A {ip}\n{record}\n");
+    expanding.set_zone("alias.com", &zone).await?;
+    stage.delegate("alias.com", "ns1", ip).await?;
     let cname = format!("C{}:{}:60", alias(1, "both.com"), target(1, "both.com"));
     let text = format!("'{}:v=DKIM1; p=QUJD:60", alias(1, "both.com"));
     let tinydns = FileServer::tinydns(Address::allocate()?, "both.com", &format!("{cname}\n{text}")).await?;

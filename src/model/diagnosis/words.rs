@@ -331,10 +331,16 @@ fn missing(
             publish,
         );
     }
+    // Some servers say so of any name; others have an ALIAS there, which they resolve for addresses alone.
+    let other = answers.iter().any(|answer| matches!(answer.outcome, Outcome::NoData { .. }));
+    let alias_record = match other {
+        true => " An ALIAS or ANAME in its place is none: it stands for addresses, never for a key.",
+        false => "",
+    };
     Finding::new(
         RecordState::Missing,
         format!("{} no CNAME {alias}.", they(answers, "has", "have")),
-        format!("Publish {record}."),
+        format!("Publish {record}.{alias_record}"),
     )
 }
 
