@@ -19,6 +19,17 @@ async fn refused_by_the_api_server() -> Outcome {
     let namespace = world.plane.namespace().await?;
     let domain = |extra: Value| world.domain(&namespace, "bad.example", extra);
     let publish = |extra: Value| world.provider("bad", json!({ "publish": extra }));
+    let looks = |extra: Value| world.provider("bad", json!({ "verification": extra }));
+    let hosted = |extra: Value| {
+        let mut manifest = world.provider(
+            "bad",
+            json!({ "customerDns": { "method": "RFC2136", "zones": [
+            { "name": "contoso.com", "namespaces": ["contoso"] }] } }),
+        );
+        let customer_dns = manifest["spec"]["customerDns"].as_object_mut().unwrap();
+        customer_dns.extend(extra.as_object().unwrap().clone());
+        manifest
+    };
     let updates = |server: &str, key: &str| json!({ "server": server, "tsig": { "keyName": key, "secretRef": { "name": "tsig" } } });
     let cases = [
         ("no dot in the domain", domain(json!({ "domain": "contoso" }))),
@@ -35,6 +46,23 @@ async fn refused_by_the_api_server() -> Outcome {
         ("a duration beyond all bounds", domain(json!({ "rotation": { "interval": "9999999h" } }))),
         ("an expiry of minutes", domain(json!({ "signature": { "expiration": "10m" } }))),
         ("an identity without a domain", domain(json!({ "signature": { "identity": "joe" } }))),
+        (
+            "an identity with a display name",
+            domain(json!({ "signature": { "identity": "Joe <joe@bad.example>" } })),
+        ),
+        ("a header with its colon", domain(json!({ "signature": { "extraHeaders": ["List-Id:"] } }))),
+        (
+            "the same selector twice for the second signature",
+            domain(json!({ "secondSignature": { "selectors": ["ed1", "ed1"] } })),
+        ),
+        (
+            "a selector of the second signature with a dot",
+            domain(json!({ "secondSignature": { "selectors": ["ed.1", "ed2"] } })),
+        ),
+        (
+            "a key to begin with that is nowhere",
+            domain(json!({ "importKeys": [{ "selector": "selector1" }] })),
+        ),
         ("a misspelt field", domain(json!({ "selector": "s1" }))),
         ("a word for a number", domain(json!({ "key": { "size": "big" } }))),
         ("a GUID with a dot", domain(json!({ "guid": "contoso.com" }))),
@@ -50,6 +78,42 @@ async fn refused_by_the_api_server() -> Outcome {
         (
             "a provider with a bad resolver",
             world.provider("bad", json!({ "verification": { "resolvers": ["ns1"] } })),
+        ),
+        ("a resolver over HTTPS by name", looks(json!({ "resolvers": ["https://dns.example/dns-query"] }))),
+        (
+            "a resolver over HTTPS with blanks",
+            looks(json!({ "resolvers": ["https://192.0.2.53/dns query"] })),
+        ),
+        ("authorities that are no certificates", looks(json!({ "resolverAuthorities": "dns.example" }))),
+        ("a root server by name", looks(json!({ "rootServers": ["a.root-servers.net"] }))),
+        ("an address for a network", looks(json!({ "allowPrivateNetworks": ["10.0.0.1"] }))),
+        ("no questions at all", looks(json!({ "queriesPerSecond": 0 }))),
+        ("looks without a pause", looks(json!({ "pendingInterval": "10ms" }))),
+        ("a namespace in capitals", world.provider("bad", json!({ "keyNamespace": "Mail" }))),
+        ("a time to live of nothing", publish(json!({ "ttl": 0 }))),
+        ("CNAMEs by updates without a server", hosted(json!({}))),
+        ("CNAMEs by a method for keys", hosted(json!({ "method": "Embedded" }))),
+        (
+            "a URL for the server of CNAMEs",
+            hosted(json!({ "rfc2136": updates("https://ns0.example/", "k") })),
+        ),
+        (
+            "a TSIG key's name with blanks for CNAMEs",
+            hosted(json!({ "rfc2136": updates("192.0.2.53", "my key") })),
+        ),
+        ("CNAMEs in no zone", hosted(json!({ "method": "DNSEndpoint", "zones": [] }))),
+        (
+            "CNAMEs in a zone of nobody's",
+            hosted(json!({ "method": "DNSEndpoint", "zones": [{ "name": "contoso.com" }] })),
+        ),
+        (
+            "CNAMEs in a zone that is no name",
+            hosted(json!({ "method": "DNSEndpoint",
+                "zones": [{ "name": "contoso com", "namespaces": ["contoso"] }] })),
+        ),
+        (
+            "objects in a namespace without a name",
+            publish(json!({ "method": "DNSEndpoint", "dnsEndpoint": { "namespace": "" } })),
         ),
         ("a method that does not exist", publish(json!({ "method": "Route53" }))),
         ("updates without a server", publish(json!({ "method": "RFC2136" }))),

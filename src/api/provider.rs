@@ -253,6 +253,7 @@ pub struct Verification {
     /// where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65536))]
+    #[x_kube(validation = Rule::new("self.contains('-----BEGIN CERTIFICATE-----') && self.contains('-----END CERTIFICATE-----')").message("verification.resolverAuthorities must be certificates as PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"))]
     pub resolver_authorities: Option<String>,
     /// Ask the authoritative servers of the zones first (default). Turn it off in networks that let nothing but
     /// the resolvers through; a resolver that is asked before the record is there remembers that it was not.
