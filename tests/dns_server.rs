@@ -4,9 +4,14 @@
 
 mod common;
 
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
 use common::dns::{APEX, KEY, Served, rsa_4096, set};
 use dkim_operator::dns::Rates;
-use dkim_testbed::{DnsTree, kdig};
+use dkim_testbed::{Address, DnsTree, kdig};
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
 
 const VALUE: &str = "v=DKIM1; k=rsa; p=MIIB";
 /// The name of a key too long for UDP without EDNS.
@@ -265,4 +270,49 @@ async fn a_resolver_finds_keys_through_a_tenants_cname() -> common::Outcome {
     assert!(missing.authority[0].ttl <= 60, "{:?}", missing.authority);
     assert_eq!(tree.lookup(&format!("b.{APEX}"), "TXT").await?.code, "NOERROR");
     Ok(())
+}
+
+/// Asks from sockets that take answers only from where they asked, all at once, and counts the answers.
+fn answered(server: SocketAddr, count: u16) -> usize {
+    let ask = |id: u16| {
+        let client = UdpSocket::bind(if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" }).unwrap();
+        client.connect(server).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut query = Message::new(id, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(Name::from_ascii(format!("{KEY}.")).unwrap(), RecordType::TXT));
+        client.send(&query.to_vec().unwrap()).unwrap();
+        (client, id)
+    };
+    let clients: Vec<_> = (0..count).map(ask).collect();
+    let heard = |(client, id): &(UdpSocket, u16)| {
+        let mut buffer = [0; 4096];
+        let length = client.recv(&mut buffer).ok()?;
+        let answer = Message::from_vec(&buffer[..length]).ok()?;
+        (answer.metadata.id == *id && answer.answers.len() == 1).then_some(())
+    };
+    clients.iter().filter_map(heard).count()
+}
+
+#[tokio::test]
+async fn listening_at_all_addresses_it_answers_from_the_one_that_was_asked() {
+    let places = [Address::allocate().unwrap(), Address::allocate().unwrap()];
+    for listen in ["0.0.0.0:0", "[::]:0"] {
+        let (bound, _server) = Served::on(listen.parse().unwrap(), &[set(&[(KEY, VALUE)])]).await;
+        let mut asked: Vec<SocketAddr> = places.iter().map(|place| place.port(bound.port())).collect();
+        // A machine without IPv6 has listened at 0.0.0.0 both times.
+        asked.extend(bound.is_ipv6().then_some(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.port())));
+        for server in &asked {
+            let said = kdig(*server, &[KEY, "TXT"]).await.unwrap_or_else(|error| error.to_string());
+            assert!(said.contains(VALUE), "{listen} asked at {server}: {said}");
+        }
+        let each = asked.iter().map(|server| {
+            tokio::task::spawn_blocking({
+                let server = *server;
+                move || answered(server, 200)
+            })
+        });
+        for (heard, server) in futures::future::join_all(each).await.into_iter().zip(&asked) {
+            assert_eq!(heard.unwrap(), 200, "{listen} asked at {server}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! [`state`] keeps it over a restart.
 
 mod answer;
+mod arrival;
 mod cookies;
 mod files;
 mod history;

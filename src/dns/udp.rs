@@ -14,6 +14,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::answer::{Asker, Told, Transport, cut, refuse_unfit, resolve};
+use super::arrival::{self, Arrival};
 use super::cookies::Cookies;
 use super::limit::{Limiter, Verdict};
 use super::query::read;
@@ -48,6 +49,7 @@ pub fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_read_timeout(Some(LOOK_UP))?;
     // The kernel's own limit is good enough where this is too much.
     let _ = socket.set_recv_buffer_size(QUEUE);
+    arrival::ask(&socket, address)?;
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -61,13 +63,18 @@ pub fn serve(socket: &UdpSocket, serving: &Serving, threads: usize, stop: &Atomi
         tally,
         replies: std::array::from_fn(|_| Vec::with_capacity(ANSWER)),
         clients: [None; BATCH],
+        arrivals: [None; BATCH],
         count: 0,
     };
     let mut buffers = Box::new([[0; MAX_QUERY]; BATCH]);
-    let mut incoming = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
-    let mut outgoing = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
+    let room = socket.local_addr().ok().and_then(arrival::room);
+    let mut incoming = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, room.clone());
+    let mut outgoing = Headers {
+        plain: MultiHeaders::preallocate(BATCH, None),
+        addressed: room.map(|room| MultiHeaders::preallocate(BATCH, Some(room))),
+    };
     let fd = socket.as_raw_fd();
-    let mut from: [(usize, Option<SockaddrStorage>); BATCH] = [(0, None); BATCH];
+    let mut from: [(usize, Option<SockaddrStorage>, Option<Arrival>); BATCH] = [(0, None, None); BATCH];
     while !stop.load(Ordering::Relaxed) {
         let received = {
             let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
@@ -75,7 +82,7 @@ pub fn serve(socket: &UdpSocket, serving: &Serving, threads: usize, stop: &Atomi
                 Ok(messages) => {
                     let mut received = 0;
                     for (message, place) in messages.zip(&mut from) {
-                        *place = (message.bytes, message.address);
+                        *place = (message.bytes, message.address, arrival::of(&message));
                         received += 1;
                     }
                     received
@@ -90,11 +97,19 @@ pub fn serve(socket: &UdpSocket, serving: &Serving, threads: usize, stop: &Atomi
             }
         };
         let packets = buffers.iter().zip(&from).take(received);
-        let packets =
-            packets.filter_map(|(buffer, (length, client))| Some((buffer.get(..*length)?, (*client)?)));
+        let packets = packets.filter_map(|(buffer, (length, client, arrival))| {
+            Some((buffer.get(..*length)?, (*client)?, *arrival))
+        });
         worker.answer_all(serving, packets);
         worker.send(fd, &mut outgoing);
     }
+}
+
+/// What replies are put into for the kernel.
+struct Headers {
+    plain: MultiHeaders<SockaddrStorage>,
+    /// With room for the address to send from, where the socket has several.
+    addressed: Option<MultiHeaders<SockaddrStorage>>,
 }
 
 struct Worker {
@@ -103,6 +118,8 @@ struct Worker {
     tally: Arc<Tally>,
     replies: [Vec<u8>; BATCH],
     clients: [Option<SockaddrStorage>; BATCH],
+    /// Where the queries came in, so that answers leave from there.
+    arrivals: [Option<Arrival>; BATCH],
     /// How many replies there are to send.
     count: usize,
 }
@@ -111,14 +128,14 @@ impl Worker {
     fn answer_all<'a>(
         &mut self,
         serving: &Serving,
-        packets: impl Iterator<Item = (&'a [u8], SockaddrStorage)>,
+        packets: impl Iterator<Item = (&'a [u8], SockaddrStorage, Option<Arrival>)>,
     ) {
         // One clock and one snapshot for all that came at once.
         let elapsed = u64::try_from(self.begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let now = u32::try_from(seconds_now() & u64::from(u32::MAX)).unwrap_or(0);
         let (snapshot, cookies) = (serving.snapshot.load(), serving.cookies.load());
         self.count = 0;
-        for (packet, client) in packets {
+        for (packet, client, arrival) in packets {
             let (Some(ip), Some(reply)) = (ip_of(&client), self.replies.get_mut(self.count)) else {
                 continue;
             };
@@ -135,21 +152,36 @@ impl Worker {
                 Verdict::Cut => cut(reply, &mut told),
                 Verdict::Send => {}
             }
-            if let Some(place) = self.clients.get_mut(self.count) {
-                *place = Some(client);
+            if let (Some(place), Some(from)) =
+                (self.clients.get_mut(self.count), self.arrivals.get_mut(self.count))
+            {
+                (*place, *from) = (Some(client), arrival);
                 self.count += 1;
             }
         }
     }
 
-    fn send(&self, fd: i32, headers: &mut MultiHeaders<SockaddrStorage>) {
+    fn send(&self, fd: i32, headers: &mut Headers) {
         let mut first = 0;
         while first < self.count {
             let reply = |at: usize| self.replies.get(first + at).map_or(&[][..], Vec::as_slice);
             let slices: [_; BATCH] = std::array::from_fn(|at| [IoSlice::new(reply(at))]);
-            let clients = self.clients.get(first..self.count).unwrap_or_default();
-            let none: [ControlMessage<'_>; 0] = [];
-            let sent = match sendmmsg(fd, headers, slices.iter(), clients, none, MsgFlags::empty()) {
+            // Those that leave from one address go at once: most servers have but one.
+            let arrivals = self.arrivals.get(first..self.count).unwrap_or_default();
+            let arrival = arrivals.first().copied().flatten();
+            let alike = arrivals.iter().take_while(|other| **other == arrival).count();
+            let clients = self.clients.get(first..first + alike).unwrap_or_default();
+            let flags = MsgFlags::empty();
+            let outcome = match (&arrival, &mut headers.addressed) {
+                (Some(arrival), Some(headers)) => {
+                    sendmmsg(fd, headers, slices.iter(), clients, [arrival.control()], flags)
+                }
+                _ => {
+                    let none: [ControlMessage<'_>; 0] = [];
+                    sendmmsg(fd, &mut headers.plain, slices.iter(), clients, none, flags)
+                }
+            };
+            let sent = match outcome {
                 Ok(sent) => sent.count(),
                 Err(Errno::EINTR) => continue,
                 Err(error) => {
