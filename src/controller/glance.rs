@@ -49,7 +49,9 @@ pub struct Glance {
     pub vault: Vault,
     /// Which private keys are in hand.
     pub custody: PerLane<Custody>,
-    /// The version of the Secret.
+    /// The version of the Secret that was read, if one was.
+    pub before: Version,
+    /// The version in which it was left.
     pub secret: Version,
     /// The same, to be compared.
     pub number: Option<u64>,
@@ -70,17 +72,17 @@ impl Glance {
 
 /// Glances, object by object.
 #[derive(Debug, Default)]
-pub struct Glances(Mutex<HashMap<ObjectRef<Guarded>, (Version, Arc<Glance>)>>);
+pub struct Glances(Mutex<HashMap<ObjectRef<Guarded>, Arc<Glance>>>);
 
 impl Glances {
-    /// Keeps one. `before` is the version of the Secret that was read, if one was.
-    pub fn keep(&self, key: &ObjectRef<Guarded>, before: Version, glance: Glance) {
+    /// Keeps one.
+    pub fn keep(&self, key: &ObjectRef<Guarded>, glance: Glance) {
         let mut all = self.0.lock();
         if all.len() >= MOST && !all.contains_key(key) {
             let other = all.keys().next().cloned();
             other.and_then(|other| all.remove(&other));
         }
-        all.insert(key.clone(), (before, Arc::new(glance)));
+        all.insert(key.clone(), Arc::new(glance));
     }
 
     /// The glance at an object's Secret, if `seen`, what the watch saw last, is what was left or, our own write not having
@@ -94,8 +96,8 @@ impl Glances {
         now: Timestamp,
     ) -> Option<Arc<Glance>> {
         let all = self.0.lock();
-        let (before, glance) = all.get(key)?;
-        let fresh = seen.is_none_or(|seen| seen == glance.secret || seen == *before);
+        let glance = all.get(key)?;
+        let fresh = seen.is_none_or(|seen| seen == glance.secret || seen == glance.before);
         (fresh && glance.basis == *basis && now < glance.until).then(|| glance.clone())
     }
 
@@ -116,7 +118,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::constant(1000, 0);
     const END: Timestamp = Timestamp::constant(1600, 0);
 
-    fn glance(secret: u64, basis: &Basis) -> Glance {
+    fn glance(before: Version, secret: u64, basis: &Basis) -> Glance {
         let home = serde_json::from_value(json!({
             "provider": "default", "guid": "contoso-com", "initialDomain": "contoso.onmail.example", "ttl": 60,
             "zone": { "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 },
@@ -126,7 +128,7 @@ mod tests {
         let vault = Vault::new(domain, home.unwrap(), selectors, Timestamp::UNIX_EPOCH);
         let custody = vault.rings.map(|_, _| PerSlot([true, true]));
         let (secret, number, until) = (Some(secret), Some(secret), END);
-        Glance { vault, custody, secret, number, basis: basis.clone(), until }
+        Glance { vault, custody, before, secret, number, basis: basis.clone(), until }
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
         let glances = Glances::default();
         assert!(glances.at(&key, &basis, None, NOW).is_none(), "nothing is kept");
 
-        glances.keep(&key, Some(1), glance(2, &basis));
+        glances.keep(&key, glance(Some(1), 2, &basis));
         let good = |seen| glances.at(&key, &basis, seen, NOW).is_some();
         assert!(good(None) && good(Some(Some(2))), "as it was left");
         assert!(good(Some(Some(1))), "our own write has not come back");
@@ -166,7 +168,7 @@ mod tests {
         let basis = Basis::of("u", Some(1), Surroundings::default());
         let glances = Glances::default();
         for number in 0..MOST + 10 {
-            glances.keep(&ObjectRef::new(&format!("d{number}")), None, glance(1, &basis));
+            glances.keep(&ObjectRef::new(&format!("d{number}")), glance(None, 1, &basis));
         }
         assert_eq!(glances.0.lock().len(), MOST);
     }

@@ -197,8 +197,8 @@ async fn reconcile_domain(
         let (vault, custody) = (applied.vault.clone(), applied.custody.clone());
         let (secret, number) = (applied.secret, applied.secret_number);
         let until = now.saturating_add(RESYNC).unwrap_or(now);
-        let glance = Glance { vault, custody, secret, number, basis, until };
-        ctx.glances.keep(key, before.secret, glance);
+        let before = before.secret;
+        ctx.glances.keep(key, Glance { vault, custody, before, secret, number, basis, until });
     }
     if decision.look {
         ctx.look_again(key);
