@@ -337,10 +337,11 @@ impl Run<'_> {
     /// The same as for the present names: a link counts once older answers have run out, and so does a key.
     fn follow(&mut self, sights: &PerLane<Sights>) {
         let rings = self.vault.rings.clone();
-        // Both may have been lowered since the move began.
+        // Both may have been lowered since the move began. What these names answered before nobody knows: nothing, the key
+        // that was in the slot before, or that of an earlier stay there.
         let Some(began) = self.vault.moving.as_ref().map(|moving| &moving.to) else { return };
-        let ttl = self.policy.ttl.max(began.ttl);
-        let negative_ttl = self.policy.negative_ttl.max(began.negative_ttl());
+        let older_ttl = [self.policy.ttl, began.ttl, self.policy.negative_ttl, began.negative_ttl()];
+        let older_ttl = older_ttl.into_iter().fold(0, u32::max);
         for (lane, ring) in rings.iter() {
             let Some(next) = sights.get(lane).and_then(|s| s.next) else { continue };
             for slot in SlotId::ALL {
@@ -354,8 +355,7 @@ impl Run<'_> {
                 let known = before.map_or(0, |n| n.serial);
                 match (ring.slots[slot].phase.key(), seen.key) {
                     (Some(key), KeySight::Matches) if key.serial != known => {
-                        let older = if known == 0 { 0 } else { ttl };
-                        let settled = self.policy.run_out(self.now, older.max(negative_ttl));
+                        let settled = self.policy.run_out(self.now, older_ttl);
                         self.make(Move::Seen { lane, slot, serial: key.serial, settled });
                     }
                     (_, KeySight::Contradicted) if known != 0 => self.make(Move::Unseen { lane, slot }),

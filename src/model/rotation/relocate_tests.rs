@@ -135,8 +135,10 @@ fn a_move_goes_on_only_as_the_tenant_s_cnames_do() {
     world.wanted = new.clone();
     world.settle();
     assert_eq!(world.moving().announced, None);
-    // The new names may be remembered as absent until then.
-    world.pass(60);
+    // What the new names answered before, absence or an earlier key, may be remembered until then.
+    world.pass(299);
+    assert_eq!(world.moving().announced, None);
+    world.pass(2);
     assert!(world.moving().announced.is_some());
     world.pass(400 * 86_400);
     assert_eq!((&world.vault.home, world.vault.rings.primary.mode), (&old, Mode::Domain));
@@ -159,7 +161,7 @@ fn a_move_goes_on_only_as_the_tenant_s_cnames_do() {
 fn rotations_go_on_during_a_move() {
     let mut world = World::enabled();
     world.wanted = home("b.example");
-    world.pass(60);
+    world.pass(301);
     for _ in 0..20 {
         world.pass(30 * 86_400);
     }
@@ -175,17 +177,31 @@ fn default_signing_moves_as_soon_as_the_new_names_are_settled() {
     world.wanted = home("b.example");
     world.settle();
     assert_eq!(world.vault.home, home("a.example"));
-    world.pass(60);
+    world.pass(301);
     world.settle();
     assert_eq!(world.vault.home, home("b.example"));
     assert_eq!(world.vault.former.len(), 1);
 }
 
 #[test]
+fn a_new_name_that_answered_with_another_key_waits_for_that_ones_ttl() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    // A server there was seen with the key before.
+    let (lane, slot) = (LaneId::Primary, SlotId::Two);
+    world.vault.apply(&VaultChange::Move(Move::Unseen { lane, slot }), world.now);
+    world.settle();
+    let wait = world.moving().lanes.primary[slot].settled.duration_since(world.now);
+    assert!(wait >= SignedDuration::from_secs(300), "{wait}");
+}
+
+#[test]
 fn a_move_called_off_leaves_the_new_names_to_drain() {
     let mut world = World::enabled();
     world.wanted = home("b.example");
-    world.pass(60);
+    world.pass(301);
     world.wanted = home("a.example");
     world.settle();
     assert!(world.vault.moving.is_none());
