@@ -8,7 +8,7 @@ use dkim_operator::model::key::KeyKind;
 use dkim_operator::model::keyring::{KeyInfo, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
-use dkim_operator::model::rotation::{Change, LaneObserved, Move, Sights, VaultDecision};
+use dkim_operator::model::rotation::{Change, LaneObserved, Move, Sights, VaultDecision, VaultObserved};
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use dkim_operator::model::vault::{Vault, VaultChange};
@@ -98,6 +98,8 @@ pub struct Eyes<'a> {
     pub look: &'a dyn Fn(LaneId, &Home) -> Option<Observation>,
     /// In which slots a signer still uses the key before.
     pub in_use: PerLane<PerSlot<bool>>,
+    /// Whether a signer still signs by names of before a move.
+    pub former_in_use: bool,
 }
 
 /// Decides, and works out all three writes. `make` makes the key of a serial, or takes in the one that the user brings.
@@ -113,7 +115,7 @@ pub fn plan(
 ) -> Plan {
     // Before anything is published nobody looks.
     let looks = publishes(set);
-    let observed = before.vault.rings.map(|lane, ring| {
+    let lanes = before.vault.rings.map(|lane, ring| {
         let sight = |home: &Home| {
             let observation = (eyes.look)(lane, home).filter(|_| looks)?;
             rules.evidence(&observation, order, lane, home, ring)
@@ -126,6 +128,7 @@ pub fn plan(
         let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
         LaneObserved { sights, custody, in_use }
     });
+    let observed = VaultObserved { lanes, former_in_use: eyes.former_in_use };
     let decision = rules.decide(&before.vault, order, &observed, now);
     let now = rules.moment(&before.vault, now);
     let armed: Vec<(LaneId, SlotId)> = decision.armed().collect();

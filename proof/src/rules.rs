@@ -11,7 +11,7 @@ use dkim_operator::model::keyring::{Keyring, Link, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
 use dkim_operator::model::rotation::{
-    self, Cause, Change, Evidence, KeySight, LaneObserved, LinkSight, Move, Policy, VaultDecision, Wanted,
+    self, Cause, Change, Evidence, KeySight, LinkSight, Move, Policy, VaultDecision, VaultObserved, Wanted,
 };
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
@@ -133,7 +133,7 @@ impl Rules {
         &self,
         vault: &Vault,
         order: &Order,
-        observed: &PerLane<LaneObserved>,
+        observed: &VaultObserved,
         now: Timestamp,
     ) -> VaultDecision {
         let Some(mutant) = self.mutant else {
@@ -141,12 +141,12 @@ impl Rules {
         };
         let (mut vault, mut policy) = (vault.clone(), order.lanes.primary.policy.clone());
         let (mut observed, now) = (observed.clone(), self.moment(&vault, now));
-        let sights = &mut observed.primary.sights;
+        let sights = &mut observed.lanes.primary.sights;
         for evidence in [&mut sights.home, &mut sights.next] {
             mislead(mutant, &mut vault.rings.primary, &mut policy, evidence.as_mut(), now);
         }
         if mutant == Mutant::HoldIgnored {
-            observed.primary.in_use = Default::default();
+            observed.lanes.primary.in_use = Default::default();
         }
         let given = order.wanted();
         let policies = PerLane { primary: &policy, second: given.policies.second };

@@ -79,6 +79,20 @@ fn moved(change: &Move, facts: &status::Facts<'_>) -> Option<(EventType, EventRe
         | Move::Seen { .. }
         | Move::Unseen { .. }
         | Move::Forget => return None,
+        Move::Hold => {
+            let note = format!(
+                "{} the names of before the move, which it was told to leave: they stay published; look at the log of that signer",
+                status::still_using(&facts.signers.behind)
+            );
+            return Some((EventType::Warning, EventReason::SignerBehind, note));
+        }
+        Move::Free { .. } => (
+            EventReason::SignersMoved,
+            format!(
+                "no signer that is heard of uses the names of before the move any more{}; they drain from now on",
+                not_heard_of(&facts.signers.lost)
+            ),
+        ),
     };
     let (reason, note) = told;
     Some((EventType::Normal, reason, note))

@@ -169,7 +169,7 @@ async fn reconcile_domain(
     };
     let signers = ctx.acknowledged(key, &order, number, &stored.vault);
     let custody = glance.as_ref().map_or_else(|| stored.custody(), |glance| glance.custody.clone());
-    let observed = observe::lanes(&order, &stored.vault, &custody, &seen, &signers);
+    let observed = observe::all(&order, &stored.vault, &custody, &seen, &signers);
     let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
     let applied = match &glance {

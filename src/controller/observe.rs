@@ -15,7 +15,7 @@ use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reas
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
 use crate::model::acknowledgement::Acknowledged;
 use crate::model::lanes::PerLane;
-use crate::model::rotation::{Custody, LaneObserved};
+use crate::model::rotation::{Custody, LaneObserved, VaultObserved};
 use crate::model::vault::Vault;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
@@ -164,20 +164,21 @@ pub async fn elsewhere(
     Ok(None)
 }
 
-/// What was observed of each lane.
+/// What was observed besides the vault itself.
 #[must_use]
-pub fn lanes(
+pub fn all(
     order: &Order,
     vault: &Vault,
     custody: &PerLane<Custody>,
     seen: &Seen,
     signers: &Acknowledged,
-) -> PerLane<LaneObserved> {
-    vault.rings.map(|lane, _| LaneObserved {
+) -> VaultObserved {
+    let lanes = vault.rings.map(|lane, _| LaneObserved {
         sights: seen.sights(lane, order, vault),
         custody: custody.get(lane).copied().unwrap_or_default(),
         in_use: signers.in_use.get(lane).copied().unwrap_or_default(),
-    })
+    });
+    VaultObserved { lanes, former_in_use: signers.former_in_use }
 }
 
 /// The refusal for want of a permission on Secrets.

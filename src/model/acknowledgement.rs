@@ -1,4 +1,5 @@
-//! Acknowledgement: which signers still use a key that they should have left, from what each says in its Lease.
+//! Acknowledgement: which signers still use a key, or names of before a move, that they should have left, from what
+//! each says in its Lease.
 //!
 //! A signer that follows the API says how far it has come (a resourceVersion), so that one number answers for any number
 //! of domains. The [`Roster`] remembers with which version of a Secret its present keys were first told; a signer that has
@@ -9,14 +10,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use self::ask::{Ask, Names, Signer};
 use super::key::KeyFingerprint;
-use super::keyring::{Phase, later};
+use super::keyring::{Mode, Phase, later};
 use super::lanes::PerLane;
-use super::name::DomainName;
 use super::selector::PerSlot;
 use super::vault::Vault;
 use crate::api::SignerReport;
 
+mod ask;
 #[cfg(test)]
 mod tests;
 
@@ -47,47 +49,11 @@ pub struct Heard {
     pub listed: bool,
 }
 
-#[derive(Debug)]
-struct Signer {
-    version: String,
-    says: SignerReport,
-    until: Timestamp,
-}
-
-impl Signer {
-    /// Whether it still uses a key that is left, as far as it says.
-    fn is_behind(&self, ask: &Ask, left: &str) -> bool {
-        match self.says.version {
-            Some(version) => version < ask.version || self.says.except.contains(&ask.secret),
-            None => {
-                self.says.keys.get(ask.domain.as_str()).is_some_and(|keys| keys.iter().any(|k| k == left))
-            }
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Place {
     signers: BTreeMap<String, Signer>,
     /// The domains that wait for the slowest signer to come as far as a version.
     waiting: BTreeSet<(u64, Who)>,
-}
-
-/// What signers are asked about one domain: whether they have left its keys of before.
-#[derive(Debug)]
-struct Ask {
-    namespace: String,
-    secret: String,
-    domain: DomainName,
-    /// The keys that signers are told to use.
-    told: Vec<KeyFingerprint>,
-    /// The Secret's version in which that was first seen.
-    version: u64,
-    /// When.
-    since: Timestamp,
-    lag: SignedDuration,
-    /// The names of the keys that are left.
-    left: BTreeSet<String>,
 }
 
 /// A key Secret as it is stored.
@@ -110,6 +76,8 @@ pub struct Told<'a> {
 pub struct Acknowledged {
     /// In which slots a key is held for a signer.
     pub in_use: PerLane<PerSlot<bool>>,
+    /// Whether names of before a move are held for a signer.
+    pub former_in_use: bool,
     /// The signers that use a key which they should have left, by the names of their Leases: those that live.
     pub behind: Vec<String>,
     /// And those that are not heard of any more: nobody waits for them.
@@ -225,7 +193,8 @@ impl Roster {
             .filter_map(|slot| slot.phase.key().map(|key| SignerReport::name_of(&key.fingerprint)))
             .collect();
         self.wait_no_more(who);
-        let (Some(version), false) = (version, left.is_empty()) else {
+        let names_left = !vault.former.is_empty();
+        let (Some(version), true) = (version, names_left || !left.is_empty()) else {
             self.asks.remove(who);
             return Acknowledged {
                 in_use: vault.rings.map(|_, _| PerSlot::default()),
@@ -236,9 +205,17 @@ impl Roster {
             .filter(|slot| matches!(slot.phase, Phase::Active { .. }))
             .filter_map(|slot| slot.phase.key().map(|key| key.fingerprint.clone()))
             .collect();
-        let same = |ask: &Ask| ask.told == uses && ask.secret == secret && ask.namespace == namespace;
-        let ask = match self.asks.remove(who).filter(same) {
-            Some(known) => Ask { lag, left, ..known },
+        let of_secret = |ask: &Ask| ask.secret == secret && ask.namespace == namespace;
+        let known = self.asks.remove(who).filter(of_secret);
+        // Whoever signs as the domain signs by names of its own.
+        let home = || format!("{}.{}", vault.home.guid, vault.home.initial_domain);
+        let by = (vault.rings.primary.mode == Mode::Default).then(home);
+        let names = match known.as_ref().map(|ask| &ask.names).filter(|names| names.told == by) {
+            Some(same) => Names { left: names_left, ..same.clone() },
+            None => Names { told: by, version, since: now, left: names_left },
+        };
+        let ask = match known.filter(|ask| ask.told == uses) {
+            Some(known) => Ask { lag, left, names, ..known },
             None => Ask {
                 namespace: namespace.to_owned(),
                 secret: secret.to_owned(),
@@ -248,14 +225,15 @@ impl Roster {
                 since: now,
                 lag,
                 left,
+                names,
             },
         };
         let acknowledged = self.answer(&ask, vault, now);
         if !acknowledged.behind.is_empty()
-            && self.floor(namespace, now).is_some_and(|floor| floor < ask.version)
+            && self.floor(namespace, now).is_some_and(|floor| floor < ask.all_by())
             && let Some(place) = self.places.get_mut(namespace)
         {
-            place.waiting.insert((ask.version, who.clone()));
+            place.waiting.insert((ask.all_by(), who.clone()));
         }
         self.asks.insert(who.clone(), ask);
         acknowledged
@@ -263,7 +241,7 @@ impl Roster {
 
     fn answer(&self, ask: &Ask, vault: &Vault, now: Timestamp) -> Acknowledged {
         let signers = || self.places.get(&ask.namespace).into_iter().flat_map(|place| place.signers.iter());
-        let overdue = later(ask.since, ask.lag);
+        let overdue = |since| later(since, ask.lag) <= now;
         let mut held_any = false;
         let in_use = vault.rings.map(|_, ring| {
             PerSlot::from_fn(|slot| {
@@ -272,12 +250,17 @@ impl Roster {
                 let used = signers().any(|(_, s)| self.lives(s, now) && s.is_behind(ask, &left));
                 held_any |= *held;
                 // Within the lag nothing has to be held: the drain counts from its end.
-                used && (*held || overdue <= now || *until <= now)
+                used && (*held || overdue(ask.since) || *until <= now)
             })
         });
-        let mut answer = Acknowledged { in_use, ..Acknowledged::default() };
+        let elsewhere = signers().any(|(_, s)| self.lives(s, now) && s.is_elsewhere(ask));
+        let names_held = vault.former.iter().any(|former| former.held);
+        let ends = vault.former.iter().any(|former| former.until <= now);
+        let former_in_use = elsewhere && (names_held || overdue(ask.names.since) || ends);
+        held_any |= names_held;
+        let mut answer = Acknowledged { in_use, former_in_use, ..Acknowledged::default() };
         let mut wakes = Vec::new();
-        for (name, signer) in signers().filter(|(_, s)| ask.left.iter().any(|left| s.is_behind(ask, left))) {
+        for (name, signer) in signers().filter(|(_, s)| s.is_late(ask)) {
             if self.lives(signer, now) {
                 answer.behind.push(name.clone());
                 // While no Lease can be heard, none runs out.
@@ -287,7 +270,9 @@ impl Roster {
             }
         }
         if !answer.behind.is_empty() {
-            wakes.push(if overdue > now && !held_any { overdue } else { later(now, REFRESH) });
+            let soon = later(now, REFRESH);
+            let due = ask.due().filter(|at| *at > now && !held_any).min();
+            wakes.push(due.unwrap_or(soon));
         }
         answer.wake = wakes.into_iter().min();
         answer
@@ -297,7 +282,7 @@ impl Roster {
         if let Some(ask) = self.asks.get(who)
             && let Some(place) = self.places.get_mut(&ask.namespace)
         {
-            place.waiting.remove(&(ask.version, who.clone()));
+            place.waiting.remove(&(ask.all_by(), who.clone()));
         }
     }
 
@@ -310,16 +295,17 @@ impl Roster {
     /// Counts the signers.
     #[must_use]
     pub fn census(&self, now: Timestamp) -> Census {
-        let mut overdue: HashMap<&str, Vec<&Ask>> = HashMap::new();
-        for ask in self.asks.values().filter(|ask| later(ask.since, ask.lag) <= now) {
-            overdue.entry(&ask.namespace).or_default().push(ask);
+        let mut asked: HashMap<&str, Vec<(&Ask, Timestamp)>> = HashMap::new();
+        for ask in self.asks.values() {
+            if let Some(since) = ask.late_since(now) {
+                asked.entry(&ask.namespace).or_default().push((ask, since));
+            }
         }
         let mut census = Census::default();
         for (namespace, place) in &self.places {
-            let asks = overdue.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
+            let asks = asked.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
             for signer in place.signers.values() {
-                let behind = |ask: &&&Ask| ask.left.iter().any(|left| signer.is_behind(ask, left));
-                let since = asks.iter().filter(behind).map(|ask| ask.since).min();
+                let since = asks.iter().filter(|(ask, _)| signer.is_late(ask)).map(|(_, since)| *since).min();
                 match since {
                     _ if !self.lives(signer, now) => census.lost += 1,
                     Some(since) => {

@@ -10,7 +10,7 @@ use super::lanes::{LaneId, PerLane};
 use super::name::DomainName;
 use super::record::KeyRecord;
 use super::selector::{PerSlot, Selector, SlotId};
-use super::vault::Vault;
+use super::vault::{FormerHome, Vault};
 use super::words::whole;
 use crate::api::{DkimRecordSetSpec, FormerPlacement, PublishedRecord};
 use crate::model::keyring::later;
@@ -45,8 +45,7 @@ pub fn publish(
         add(&mut places, place(home, derive(vault, home, None, armed, &before, now)));
     }
     for former in vault.former.iter().filter(|former| !former.home.is_at(wanted)) {
-        let left = Some((former.left, former.until));
-        add(&mut places, place(&former.home, derive(vault, &former.home, left, armed, &before, now)));
+        add(&mut places, place(&former.home, derive(vault, &former.home, Some(former), armed, &before, now)));
     }
     let kept = keep(existing, &places, drain, now);
     for place in &mut places {
@@ -82,7 +81,7 @@ fn add(places: &mut Vec<FormerPlacement>, place: FormerPlacement) {
 fn derive(
     vault: &Vault,
     home: &Home,
-    left: Option<(Timestamp, Timestamp)>,
+    former: Option<&FormerHome>,
     armed: &[(LaneId, SlotId)],
     existing: &[&PublishedRecord],
     now: Timestamp,
@@ -91,7 +90,7 @@ fn derive(
     for (lane, ring) in vault.rings.iter() {
         for (slot, state) in ring.slots.iter() {
             let (Some(key), Ok(name)) = (state.phase.key(), home.target(&state.selector)) else { continue };
-            if left.is_some_and(|(at, until)| key.created > at || until <= now) {
+            if former.is_some_and(|former| key.created > former.left || former.has_drained(now)) {
                 continue;
             }
             let before = existing.iter().find(|r| is_record_of(r, key, name.as_str()));
@@ -103,7 +102,7 @@ fn derive(
                 _ => None,
             };
             let signed_since = before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole));
-            if left.is_some() && signed_since.is_none() {
+            if former.is_some() && signed_since.is_none() {
                 continue;
             }
             records.push(PublishedRecord {
@@ -113,8 +112,8 @@ fn derive(
                 value: value(state, key),
                 serial: serial(key),
                 signed_since,
-                keep_until: match (left, &state.phase) {
-                    (Some((_, until)), _) => Some(whole(until)),
+                keep_until: match (former, &state.phase) {
+                    (Some(former), _) => Some(whole(former.until)).filter(|_| !former.held),
                     (None, Phase::Draining { until, held: false, .. } | Phase::Revoked { until, .. }) => {
                         Some(whole(*until))
                     }

@@ -195,10 +195,11 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
     }
 }
 
-/// The signers for which a key is held, the first ones of many.
+/// The signers for which a key or names of before are held, the first ones of many.
 fn signers_behind(facts: &Facts<'_>) -> Vec<String> {
     let mut slots = facts.lanes.iter().flat_map(|(_, lane)| lane.keyring.slots.0.iter());
-    let held = slots.any(|slot| matches!(slot.phase, Phase::Draining { held: true, .. }));
+    let held = slots.any(|slot| matches!(slot.phase, Phase::Draining { held: true, .. }))
+        || facts.vault.former.iter().any(|former| former.held);
     facts.signers.behind.iter().filter(|_| held).take(NAMED).cloned().collect()
 }
 

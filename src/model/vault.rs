@@ -42,6 +42,17 @@ pub struct FormerHome {
     pub left: Timestamp,
     /// Until when the keys of then stay published there.
     pub until: Timestamp,
+    /// A signer was found to sign by these names still: they stay, and drain anew from the moment that none does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+impl FormerHome {
+    /// Whether nothing has to be published there any more.
+    #[must_use]
+    pub fn has_drained(&self, now: Timestamp) -> bool {
+        self.until <= now && !self.held
+    }
 }
 
 /// One change of a vault.
@@ -133,6 +144,6 @@ impl Vault {
     /// Leaves a home: what was published there stays for `drain`.
     pub(super) fn leave(&mut self, home: Home, drain: SignedDuration, now: Timestamp) {
         self.former.retain(|former| !former.home.is_at(&home));
-        self.former.push(FormerHome { home, left: now, until: later(now, drain) });
+        self.former.push(FormerHome { home, left: now, until: later(now, drain), held: false });
     }
 }

@@ -249,7 +249,8 @@ impl Kernel {
             Some(observe(call.look.as_ref()?, lane, first, &targets))
         };
         let second = before.vault.rings.second.is_some().then(PerSlot::default);
-        let eyes = Eyes { look: &look, in_use: PerLane { primary: PerSlot(call.in_use), second } };
+        let in_use = PerLane { primary: PerSlot(call.in_use), second };
+        let eyes = Eyes { look: &look, in_use, former_in_use: false };
         let make = |serial: u64, kind: KeyKind, import: bool, now: Timestamp| {
             if import {
                 return KeyInfo { serial, ..keys::make(THEIRS, now) };

@@ -320,7 +320,8 @@ impl Life {
             keys::make(KeyId { serial, tag: 0, ed25519: kind == KeyKind::Ed25519 }, created)
         };
         let seen = |_: LaneId, _: &Home| Some(look.clone());
-        let eyes = Eyes { look: &seen, in_use: PerLane { primary: PerSlot([false; 2]), second: None } };
+        let in_use = PerLane { primary: PerSlot([false; 2]), second: None };
+        let eyes = Eyes { look: &seen, in_use, former_in_use: false };
         let plan = operator::plan(&self.rules, &self.order, &before, &self.set, &eyes, at, make);
         self.last_look = Some(look);
         let changes: Vec<Change> = plan.changes().map(|(_, change)| change.clone()).collect();

@@ -6,8 +6,9 @@ use crate::model::guid::{Guid, GuidStyle};
 use crate::model::home::Home;
 use crate::model::key::{Algorithm, KeyKind, PublicKey};
 use crate::model::keyring::KeyInfo;
-use crate::model::name::DnsName;
+use crate::model::name::{DnsName, DomainName};
 use crate::model::selector::{Selector, SlotId};
+use crate::model::vault::FormerHome;
 
 const LAG: i64 = 300;
 const DRAIN: i64 = 4 * 86_400;
@@ -137,6 +138,51 @@ fn a_signer_that_lives_on_and_does_not_move_holds_until_it_does() {
     assert!(held(&other.look(&who("a"), told(&vault, 55), at(LAG + 60))));
     assert_eq!(renew(&mut other, &up_to(55), LAG + 90), [who("a")]);
     assert!(!held(&other.look(&who("a"), told(&vault, 55), at(LAG + 90))));
+}
+
+/// Signed as the provider with one key; the names of before the move stay until then.
+fn moved(until: i64, held: bool) -> Vault {
+    let mut vault = switched(0, false);
+    let [one, two] = &mut vault.rings.primary.slots.0;
+    one.phase = Phase::Active { key: info(1), seen: at(-400_000), since: at(-300_000) };
+    two.phase = Phase::Published { key: info(2), seen: at(-200_000), settled: at(-100_000) };
+    let mut old = vault.home.clone();
+    old.initial_domain = DnsName::new("contoso.before.example").unwrap();
+    vault.former = vec![FormerHome { home: old, left: at(0), until: at(until), held }];
+    vault
+}
+
+#[test]
+fn one_that_does_not_follow_a_move_holds_the_names_of_before() {
+    let mut roster = Roster::default();
+    let vault = moved(LAG + DRAIN, false);
+    let mut before = vault.clone();
+    before.home = before.former.remove(0).home;
+    renew(&mut roster, &up_to(49), -10);
+    assert_eq!(roster.look(&who("a"), told(&before, 49), at(-10)), Acknowledged::default());
+    let now = roster.look(&who("a"), told(&vault, 50), at(0));
+    assert!(!now.former_in_use && now.behind == ["milter-1"], "{now:?}");
+    renew(&mut roster, &up_to(49), LAG);
+    let late = roster.look(&who("a"), told(&vault, 50), at(LAG));
+    assert!(late.former_in_use && !held(&late), "{late:?}");
+    assert_eq!(roster.census(at(LAG)).behind, 1);
+    let vault = moved(LAG + DRAIN, true);
+    assert!(roster.look(&who("a"), told(&vault, 55), at(LAG + 1)).former_in_use);
+    assert_eq!(renew(&mut roster, &up_to(50), LAG + 60), [who("a")]);
+    assert_eq!(roster.look(&who("a"), told(&vault, 55), at(LAG + 60)), Acknowledged::default());
+}
+
+#[test]
+fn one_that_names_its_keys_is_not_asked_for_names() {
+    let mut roster = Roster::default();
+    let names = |serial| SignerReport::name_of(&info(serial).fingerprint);
+    let says =
+        SignerReport { keys: [("contoso.com".to_owned(), vec![names(1)])].into(), ..SignerReport::default() };
+    renew(&mut roster, &says, 0);
+    let vault = moved(LAG + DRAIN, false);
+    roster.look(&who("a"), told(&vault, 50), at(0));
+    renew(&mut roster, &says, LAG);
+    assert_eq!(roster.look(&who("a"), told(&vault, 50), at(LAG)), Acknowledged::default());
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod change;
 mod decide;
 mod evidence;
 mod link;
+mod moving;
 mod relocate;
 #[cfg(test)]
 mod relocate_tests;
@@ -25,8 +26,9 @@ use super::selector::{PerSlot, SlotId};
 
 pub use change::{Cause, Change};
 pub use decide::decide;
-pub use relocate::{Move, Moving, NextName, Sights, relocate};
-pub use whole::{LaneObserved, VaultDecision, Wanted, decide_vault};
+pub use moving::{Move, Moving, NextName};
+pub use relocate::{Sights, relocate};
+pub use whole::{LaneObserved, VaultDecision, VaultObserved, Wanted, decide_vault};
 
 /// Resolvers count in whole seconds, so that an answer may live for up to one more than its TTL (seen with Unbound).
 pub const ROUNDING: u32 = 1;

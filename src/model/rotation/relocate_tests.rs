@@ -38,6 +38,8 @@ struct World {
     second: Option<PerSlot<Selector>>,
     /// Where the tenant's CNAMEs lead.
     cnames: PerSlot<Option<Home>>,
+    /// A signer says that it signs by former names.
+    former_in_use: bool,
     now: Timestamp,
 }
 
@@ -56,6 +58,7 @@ impl World {
             policy: super::tests::policy(),
             second: None,
             cnames: PerSlot([Some(old.clone()), Some(old)]),
+            former_in_use: false,
             now,
         };
         world.settle();
@@ -78,7 +81,8 @@ impl World {
             next: self.vault.moving.as_ref().map(|moving| self.evidence(&moving.to)),
         };
         let lane = LaneObserved { sights, custody: PerSlot([true; 2]), in_use: PerSlot::default() };
-        let observed = self.vault.rings.map(|_, _| lane);
+        let lanes = self.vault.rings.map(|_, _| lane);
+        let observed = VaultObserved { lanes, former_in_use: self.former_in_use };
         let second = self.second.as_ref().map(|_| Policy {
             kind: KeyKind::Ed25519,
             cadence: Cadence::Along,
@@ -184,6 +188,29 @@ fn default_signing_moves_as_soon_as_the_new_names_are_settled() {
 }
 
 #[test]
+fn names_of_before_stay_while_a_signer_uses_them_and_drain_from_then_on() {
+    let mut world = World::enabled();
+    world.policy.enabled = false;
+    world.settle();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    world.settle();
+    assert_eq!(world.vault.home, home("b.example"));
+    world.former_in_use = true;
+    world.pass(400);
+    assert!(world.vault.former[0].held);
+    world.pass(30 * 86_400);
+    assert_eq!(world.vault.former.len(), 1);
+    world.former_in_use = false;
+    world.pass(1);
+    assert!(!world.vault.former[0].held);
+    assert_eq!(world.vault.former[0].until, later(world.now, world.policy.drain_time()));
+    world.pass(97 * 3_600);
+    assert!(world.vault.former.is_empty());
+}
+
+#[test]
 fn a_new_name_that_answered_with_another_key_waits_for_that_ones_ttl() {
     let mut world = World::enabled();
     world.wanted = home("b.example");
@@ -261,7 +288,7 @@ fn new_names_take_over_at_once_where_nothing_was_signed() {
     vault.rings.primary.slots[SlotId::One].phase = Phase::Published { key, seen: now, settled: now };
     let policy = super::tests::policy();
     let sights = PerLane { primary: Sights::default(), second: None };
-    let moves = relocate(&vault, &home("b.example"), &policy, &sights, now);
+    let moves = relocate(&vault, &home("b.example"), &policy, &sights, false, now);
     assert_eq!(moves, [Move::Settle { home: home("b.example") }]);
     vault.apply(&VaultChange::Move(moves[0].clone()), now);
     assert_eq!(vault.rings.primary.slots[SlotId::One].phase.as_str(), "Generated");

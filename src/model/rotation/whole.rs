@@ -33,6 +33,15 @@ pub struct LaneObserved {
     pub in_use: PerSlot<bool>,
 }
 
+/// What was observed besides the vault itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultObserved {
+    /// Lane by lane.
+    pub lanes: PerLane<LaneObserved>,
+    /// A signer that is alive says, or may be taken to say, that it still signs by names of before a move.
+    pub former_in_use: bool,
+}
+
 /// What to do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VaultDecision {
@@ -52,12 +61,13 @@ pub struct VaultDecision {
 pub fn decide_vault(
     vault: &Vault,
     wanted: &Wanted<'_>,
-    observed: &PerLane<LaneObserved>,
+    observed: &VaultObserved,
     now: Timestamp,
 ) -> VaultDecision {
     let now = now.max(vault.high_water());
+    let VaultObserved { lanes: observed, former_in_use } = observed;
     let sights = observed.map(|_, lane| lane.sights);
-    let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, now);
+    let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, *former_in_use, now);
     // What was seen at the names of before says nothing of those after.
     let renamed = moves.iter().any(|m| matches!(m, Move::Settle { .. } | Move::Finish { .. }));
     let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };

@@ -1,0 +1,103 @@
+//! What signers are asked about one domain, and what one of them says to that.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::api::SignerReport;
+use crate::model::key::KeyFingerprint;
+use crate::model::keyring::later;
+use crate::model::name::DomainName;
+
+/// A signer, as its Lease tells.
+#[derive(Debug)]
+pub(super) struct Signer {
+    /// The Lease's version.
+    pub version: String,
+    /// What it says.
+    pub says: SignerReport,
+    /// When it is lost, unless it renews.
+    pub until: Timestamp,
+}
+
+impl Signer {
+    /// Whether it still uses a key that is left, as far as it says.
+    pub fn is_behind(&self, ask: &Ask, left: &str) -> bool {
+        match self.says.version {
+            Some(version) => version < ask.version || self.says.except.contains(&ask.secret),
+            None => {
+                self.says.keys.get(ask.domain.as_str()).is_some_and(|keys| keys.iter().any(|k| k == left))
+            }
+        }
+    }
+
+    /// Whether it still signs by names of before, as far as it says. One that names its keys says nothing of names.
+    pub fn is_elsewhere(&self, ask: &Ask) -> bool {
+        let behind = |version| version < ask.names.version || self.says.except.contains(&ask.secret);
+        ask.names.left && self.says.version.is_some_and(behind)
+    }
+
+    /// Whether it still uses any key or name that is left.
+    pub fn is_late(&self, ask: &Ask) -> bool {
+        self.is_elsewhere(ask) || ask.left.iter().any(|left| self.is_behind(ask, left))
+    }
+}
+
+/// What signers are asked about one domain: whether they have left its keys and names of before.
+#[derive(Debug)]
+pub(super) struct Ask {
+    /// The Secret's namespace.
+    pub namespace: String,
+    /// The Secret.
+    pub secret: String,
+    /// The domain.
+    pub domain: DomainName,
+    /// The keys that signers are told to use.
+    pub told: Vec<KeyFingerprint>,
+    /// The Secret's version in which that was first seen.
+    pub version: u64,
+    /// When.
+    pub since: Timestamp,
+    /// How long a signer may take.
+    pub lag: SignedDuration,
+    /// The names of the keys that are left.
+    pub left: BTreeSet<String>,
+    /// By which names they are told to sign.
+    pub names: Names,
+}
+
+/// By which names of the provider's signers are told to sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Which, where mail is signed as the provider.
+    pub told: Option<String>,
+    /// The Secret's version in which that was first seen.
+    pub version: u64,
+    /// When.
+    pub since: Timestamp,
+    /// There are names of before.
+    pub left: bool,
+}
+
+impl Ask {
+    /// The version that answers everything that is asked.
+    pub fn all_by(&self) -> u64 {
+        if self.names.left { self.version.max(self.names.version) } else { self.version }
+    }
+
+    /// Since when signers are asked, for keys and for names.
+    fn moments(&self) -> impl Iterator<Item = Timestamp> {
+        let keys = (!self.left.is_empty()).then_some(self.since);
+        [keys, self.names.left.then_some(self.names.since)].into_iter().flatten()
+    }
+
+    /// When signers that have not followed are late.
+    pub fn due(&self) -> impl Iterator<Item = Timestamp> {
+        self.moments().map(|since| later(since, self.lag))
+    }
+
+    /// Since when signers that are late have been asked, at most.
+    pub fn late_since(&self, now: Timestamp) -> Option<Timestamp> {
+        self.moments().filter(|since| later(*since, self.lag) <= now).min()
+    }
+}
