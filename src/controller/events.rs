@@ -78,7 +78,8 @@ fn moved(change: &Move, facts: &status::Facts<'_>) -> Option<(EventType, EventRe
         | Move::Link { .. }
         | Move::Seen { .. }
         | Move::Unseen { .. }
-        | Move::Forget => return None,
+        | Move::Forget
+        | Move::Part { .. } => return None,
         Move::Hold => {
             let note = format!(
                 "{} the names of before the move, which it was told to leave: they stay published; look at the log of that signer",

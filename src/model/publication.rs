@@ -90,7 +90,8 @@ fn derive(
     for (lane, ring) in vault.rings.iter() {
         for (slot, state) in ring.slots.iter() {
             let (Some(key), Ok(name)) = (state.phase.key(), home.target(&state.selector)) else { continue };
-            if former.is_some_and(|former| key.created > former.left || former.has_drained(now)) {
+            let unknown = |former: &FormerHome| key.created > former.left && !former.reached;
+            if former.is_some_and(|former| unknown(former) || former.has_drained(now)) {
                 continue;
             }
             let before = existing.iter().find(|r| is_record_of(r, key, name.as_str()));
@@ -102,7 +103,7 @@ fn derive(
                 _ => None,
             };
             let signed_since = before.and_then(|r| r.signed_since.clone()).or_else(|| told.map(whole));
-            if former.is_some() && signed_since.is_none() {
+            if former.is_some_and(|former| !former.reached) && signed_since.is_none() {
                 continue;
             }
             records.push(PublishedRecord {

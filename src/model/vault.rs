@@ -42,9 +42,13 @@ pub struct FormerHome {
     pub left: Timestamp,
     /// Until when the keys of then stay published there.
     pub until: Timestamp,
-    /// A signer was found to sign by these names still: they stay, and drain anew from the moment that none does.
+    /// It stays, and drains anew from the moment that nobody needs it: a signer was found to sign by these names still, or the
+    /// move was called off and a CNAME in use may lead there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// The tenant was told to let its CNAMEs lead there before the move was called off: all keys are published there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reached: bool,
 }
 
 impl FormerHome {
@@ -141,9 +145,9 @@ impl Vault {
         }
     }
 
-    /// Leaves a home: what was published there stays for `drain`.
-    pub(super) fn leave(&mut self, home: Home, drain: SignedDuration, now: Timestamp) {
+    /// Leaves a home: what was published there stays for `drain`, from when no CNAME leads there that may have `reached` it.
+    pub(super) fn leave(&mut self, home: Home, reached: bool, drain: SignedDuration, now: Timestamp) {
         self.former.retain(|former| !former.home.is_at(&home));
-        self.former.push(FormerHome { home, left: now, until: later(now, drain), held: false });
+        self.former.push(FormerHome { home, left: now, until: later(now, drain), held: reached, reached });
     }
 }

@@ -148,7 +148,7 @@ fn moved(until: i64, held: bool) -> Vault {
     two.phase = Phase::Published { key: info(2), seen: at(-200_000), settled: at(-100_000) };
     let mut old = vault.home.clone();
     old.initial_domain = DnsName::new("contoso.before.example").unwrap();
-    vault.former = vec![FormerHome { home: old, left: at(0), until: at(until), held }];
+    vault.former = vec![FormerHome { home: old, left: at(0), until: at(until), held, reached: false }];
     vault
 }
 

@@ -118,6 +118,11 @@ pub enum Move {
     },
     /// Former names have drained.
     Forget,
+    /// No mail is signed any more that is verified at the names of a move which was called off: they drain from now on.
+    Part {
+        /// For how long.
+        drain: SignedDuration,
+    },
     /// A signer still signs by former names.
     Hold,
     /// No signer signs by them any more: they drain from now on.
@@ -157,7 +162,7 @@ impl Vault {
             Move::Begin { to } => self.moving = Some(Moving::new(to.clone(), &self.rings, now)),
             Move::Abandon { drain } => {
                 if let Some(moving) = self.moving.take() {
-                    self.leave(moving.to, *drain, now);
+                    self.leave(moving.to, moving.announced.is_some(), *drain, now);
                 }
             }
             Move::Link { lane, slot, link } => {
@@ -184,12 +189,16 @@ impl Vault {
             Move::Finish { drain } => self.finish(*drain, now),
             Move::Forget => self.former.retain(|former| !former.has_drained(now)),
             Move::Hold => self.former.iter_mut().for_each(|former| former.held = true),
-            Move::Free { drain } => {
-                for former in self.former.iter_mut().filter(|former| former.held) {
-                    former.held = false;
-                    former.until = later(now, *drain).max(former.until);
-                }
-            }
+            Move::Free { drain } => self.free(false, *drain, now),
+            Move::Part { drain } => self.free(true, *drain, now),
+        }
+    }
+
+    /// Lets former homes drain that were held.
+    fn free(&mut self, reached: bool, drain: SignedDuration, now: Timestamp) {
+        for former in self.former.iter_mut().filter(|former| former.held && former.reached == reached) {
+            former.held = false;
+            former.until = later(now, drain).max(former.until);
         }
     }
 
@@ -221,7 +230,7 @@ impl Vault {
         let Some(moving) = self.moving.take() else { return };
         let old = std::mem::replace(&mut self.home, moving.to);
         self.former.retain(|former| !former.home.is_at(&self.home));
-        self.leave(old, drain, now);
+        self.leave(old, false, drain, now);
         for (lane, names) in moving.lanes.iter() {
             let Some(ring) = self.rings.get_mut(lane) else { continue };
             for (slot, name) in names.iter() {

@@ -27,9 +27,9 @@ pub struct Sights {
 
 impl Sights {
     /// What both prove together: during a move a CNAME may lead to either name, and wherever it leads the key must be, and
-    /// must have `settled`.
+    /// must have `settled`. Once the tenant is told of the next names, a CNAME may lead there at any time.
     #[must_use]
-    pub fn merged(&self, settled: PerSlot<bool>) -> Option<Evidence> {
+    pub fn merged(&self, settled: PerSlot<bool>, announced: bool) -> Option<Evidence> {
         let (home, Some(next)) = (self.home?, self.next) else { return self.home };
         let slots = PerSlot::from_fn(|slot| {
             let mut seen = home.slots[slot];
@@ -42,6 +42,9 @@ impl Sights {
                     KeySight::MatchesWhereHeard | KeySight::Unclear => seen.link = LinkSight::Unclear,
                 },
                 (LinkSight::Broken { .. }, LinkSight::Unclear) => seen.link = LinkSight::Unclear,
+                (LinkSight::Verified { .. }, _) if announced && !settled[slot] => {
+                    seen.link = LinkSight::Unclear;
+                }
                 _ => {}
             }
             seen
@@ -62,12 +65,17 @@ pub fn relocate(
     now: Timestamp,
 ) -> Vec<Move> {
     let mut run = Run { vault: vault.clone(), policy, now, moves: Vec::new() };
-    let held = |former: &FormerHome| former.held;
-    if former_in_use && !run.vault.former.iter().all(held) {
+    let held = |former: &FormerHome| former.held && !former.reached;
+    let may_be_reached = |former: &FormerHome| former.held && former.reached;
+    if former_in_use && !run.vault.former.iter().all(|former| former.held) {
         run.make(Move::Hold);
-    } else if !former_in_use && run.vault.former.iter().any(held) {
+    }
+    if !former_in_use && run.vault.former.iter().any(held) {
         // What reports for a signer may have told it only just now.
         run.make(Move::Free { drain: policy.drain_time() });
+    }
+    if !former_in_use && run.vault.former.iter().any(may_be_reached) && run.is_parted(sights) {
+        run.make(Move::Part { drain: policy.drain_time() });
     }
     if run.vault.former.iter().any(|former| former.has_drained(now)) {
         run.make(Move::Forget);
@@ -115,6 +123,26 @@ impl Run<'_> {
 
     fn name(&self, lane: LaneId, slot: SlotId) -> Option<&NextName> {
         Some(&self.vault.moving.as_ref()?.lanes.get(lane)?[slot])
+    }
+
+    /// Whether the CNAMEs by which mail is signed are seen to lead to present or next names, since others were left that the
+    /// tenant was told of.
+    fn is_parted(&self, sights: &PerLane<Sights>) -> bool {
+        let left =
+            self.vault.former.iter().filter(|former| former.reached && former.held).map(|f| f.left).max();
+        let leads = |evidence: Option<Evidence>, slot: SlotId| {
+            evidence.is_some_and(|seen| {
+                Some(seen.at) > left
+                    && self.policy.is_fresh(seen.at, self.now)
+                    && matches!(seen.slots[slot].link, LinkSight::Verified { .. })
+            })
+        };
+        self.vault.rings.iter().all(|(lane, ring)| match ring.active() {
+            Some(active) if ring.mode == Mode::Domain => sights
+                .get(lane)
+                .is_some_and(|sights| leads(sights.home, active) || leads(sights.next, active)),
+            _ => true,
+        })
     }
 
     /// The same as for the present names: a link counts once older answers have run out, and so does a key.

@@ -233,6 +233,7 @@ fn a_move_called_off_leaves_the_new_names_to_drain() {
     world.settle();
     assert!(world.vault.moving.is_none());
     assert_eq!(world.vault.former[0].home, home("b.example"));
+    world.pass(1);
     world.pass(97 * 3_600);
     assert!(world.vault.former.is_empty());
 }
@@ -246,7 +247,7 @@ fn a_cname_that_leads_to_a_new_name_without_the_key_is_no_link() {
     let next = |key| Evidence { slots: PerSlot([SlotEvidence { link: UP, key }; 2]), ..home };
     let merged = |key, settled| {
         let sights = Sights { home: Some(home), next: Some(next(key)) };
-        sights.merged(PerSlot([settled; 2])).unwrap().slots[SlotId::One].link
+        sights.merged(PerSlot([settled; 2]), true).unwrap().slots[SlotId::One].link
     };
     assert_eq!(merged(KeySight::Matches, true), UP);
     assert_eq!(
@@ -256,6 +257,40 @@ fn a_cname_that_leads_to_a_new_name_without_the_key_is_no_link() {
     );
     assert_eq!(merged(KeySight::Contradicted, true), DOWN);
     assert_eq!(merged(KeySight::Unclear, true), LinkSight::Unclear);
+}
+
+#[test]
+fn a_cname_that_the_tenant_may_move_is_no_link_to_a_key_that_is_not_at_the_next_name() {
+    let now = Timestamp::UNIX_EPOCH;
+    let seen =
+        |link| Evidence { at: now, slots: PerSlot([SlotEvidence { link, key: KeySight::Matches }; 2]) };
+    let sights = Sights { home: Some(seen(UP)), next: Some(seen(DOWN)) };
+    let merged =
+        |settled, announced| sights.merged(PerSlot([settled; 2]), announced).unwrap().slots[SlotId::One].link;
+    assert_eq!(merged(true, true), UP);
+    assert_eq!(merged(false, true), LinkSight::Unclear);
+    assert_eq!(merged(false, false), UP, "a move to where nothing answers hinders no rotation");
+}
+
+#[test]
+fn names_of_a_move_called_off_stay_while_a_cname_in_use_leads_there() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    let active = world.vault.rings.primary.active().unwrap();
+    world.cnames[active] = Some(home("b.example"));
+    world.wanted = home("a.example");
+    // No look is as young as that the tenant has followed.
+    world.pass(0);
+    let former = |world: &World| world.vault.former.first().map(|former| (former.held, former.until));
+    assert_eq!(former(&world).map(|(held, _)| held), Some(true), "{:#?}", world.vault);
+    world.pass(1);
+    // The other key signs, by a CNAME that leads home.
+    assert_eq!(world.vault.rings.primary.active(), Some(active.other()));
+    assert_eq!(former(&world), Some((false, later(world.now, world.policy.drain_time()))));
+    world.pass(97 * 3_600);
+    assert_eq!(former(&world), None);
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Run {
         renamed: bool,
     ) -> Decision {
         let settled = self.vault.settled_next(lane, self.now);
-        let evidence = observed.and_then(|o| o.sights.merged(settled)).filter(|_| !renamed);
+        let announced = self.vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
+        let evidence = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
