@@ -27,6 +27,9 @@ pub struct KeyId {
     pub ed25519: bool,
 }
 
+/// The key that a user brings.
+pub const THEIRS: KeyId = KeyId { serial: 0, tag: BROUGHT, ed25519: false };
+
 impl KeyId {
     /// The kind.
     #[must_use]
@@ -53,6 +56,12 @@ pub fn make(id: KeyId, created: Timestamp) -> KeyInfo {
     }
 }
 
+/// Takes in the key that the user brings, under a serial of ours.
+#[must_use]
+pub fn take_in(serial: u64, now: Timestamp) -> KeyInfo {
+    KeyInfo { serial, ..make(THEIRS, now) }
+}
+
 /// Which key this is the public half of.
 #[must_use]
 pub fn identify(public: &PublicKey) -> KeyId {
@@ -67,10 +76,18 @@ pub fn identify(public: &PublicKey) -> KeyId {
 /// Which key a TXT publishes; none where it is revoked.
 #[must_use]
 pub fn in_record(text: &str) -> Option<KeyId> {
-    match KeyRecord::parse(text).expect("written by the operator") {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<String, Option<KeyId>>> = RefCell::default();
+    }
+    if let Some(known) = KNOWN.with_borrow(|known| known.get(text).copied()) {
+        return known;
+    }
+    let key = match KeyRecord::parse(text).expect("written by the operator") {
         KeyRecord::Key(public) => Some(identify(&public)),
         KeyRecord::Revoked { .. } => None,
-    }
+    };
+    KNOWN.with_borrow_mut(|known| known.insert(text.to_owned(), key));
+    key
 }
 
 /// The TXT of a key that is revoked.

@@ -13,6 +13,7 @@
 
 pub mod checker;
 pub mod keys;
+pub mod mutants;
 pub mod operator;
 pub mod rules;
 pub mod sight;

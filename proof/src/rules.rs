@@ -18,102 +18,7 @@ use dkim_operator::model::sighting::Observation;
 use dkim_operator::model::vault::{Vault, VaultChange};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::checker::world::{Story, faults};
-
-macro_rules! mutants {
-    ($($(#[doc = $what:literal])* $name:ident $(@ $($kind:ident)|+)? $(in $story:ident)?,)*) => {
-        /// One seeded fault.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Mutant { $($(#[doc = $what])* $name,)* }
-        impl Mutant {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// The kinds of faults, bits of [`faults`], it takes one of each to show it; none for most.
-            #[must_use]
-            pub fn shown_by(self) -> u16 {
-                match self { $(Self::$name => 0 $($(| faults::$kind)+)?,)* }
-            }
-
-            /// In which world it shows, if not in that of a domain with nothing special.
-            #[must_use]
-            pub fn story(self) -> Option<Story> {
-                match self { $(Self::$name => None::<Story>$(.or(Some(Story::$story)))?,)* }
-            }
-        }
-    };
-}
-
-mutants! {
-    /// A key signs as soon as it is seen, whatever resolvers remember.
-    SettlingSkipped,
-    /// The old key stays for half the drain.
-    DrainTooShort,
-    /// The drain begins when signers are told, not when the last of them has heard.
-    SignerLagIgnored,
-    /// A key counts as seen whatever DNS says.
-    SwitchBeforePublish,
-    /// Servers that fail are taken for servers that agree.
-    FailureTakenForYes,
-    /// Servers that fail are taken for servers that have nothing.
-    FailureTakenForNo,
-    /// A look of any age is good enough for a switch.
-    StaleLookTrusted @ STALE,
-    /// The TTL of the key before in the slot is forgotten.
-    OlderTtlIgnored,
-    /// Resolvers' memory of our negative answers is forgotten.
-    NegativeTtlIgnored,
-    /// Resolvers' memory of what the tenant had before the CNAME is forgotten.
-    LinkMemoryIgnored @ TENANT,
-    /// Signing as the domain does not wait for the CNAMEs.
-    LinksNotNeeded,
-    /// One server is asked where there are two.
-    OneServerAsked,
-    /// The clock is believed where it was set back.
-    ClockBelieved @ CLOCK,
-    /// A key that has signed is taken out of publication when the other takes over.
-    RetiredWhileInUse,
-    /// A serial is used again.
-    SerialReused,
-    /// Signing falls back the moment a CNAME is missed.
-    GraceIgnored @ TENANT,
-    /// A request is carried out again and again.
-    RequestRepeated @ EDIT,
-    /// The schedule runs at double speed.
-    TwiceAsOften,
-    /// A pause is not heeded.
-    PauseIgnored @ EDIT,
-    /// Records go with the claim, drained or not.
-    ReleasedAtOnce @ DELETE,
-    /// Writes are not compared with what is there.
-    LastWriteWins @ SECOND,
-    /// A key in the wrong hands drains like any other.
-    CompromisedDrains @ COMPROMISE in Compromised,
-    /// A key in the wrong hands is published as valid after it is revoked.
-    RevokedAsValid @ COMPROMISE in Compromised,
-    /// That a key is in the wrong hands is not heeded.
-    CompromiseIgnored @ COMPROMISE in Compromised,
-    /// What a signer reports is not heeded.
-    HoldIgnored @ LAG in Reported,
-    /// A key that a signer was late with goes the moment that it is free.
-    FreedTooEarly @ LAG in Reported,
-    /// Where the record set is gone, the Secret is taken for gone as well.
-    RebuildMakesKeys @ LOSS in Running,
-    /// Keys that were left behind on purpose are not taken up again.
-    OrphanMakesKeys @ DELETE in Orphaned,
-    /// The names of before a move are taken out of publication with it.
-    MoveForgetsOldNames @ MOVE in Moved,
-    /// Signers are told of new names before keys answer there.
-    MoveUnseen @ MOVE in Moved,
-    /// The new CNAMEs are shown before their targets have settled.
-    MoveUnsettled @ MOVE in Moved,
-    /// The second signature's keys are not rolled along.
-    AlongIgnored in Doubled,
-    /// The second signature's keys go at once when it is not wanted any more.
-    RetiredAtOnce @ EDIT in Doubled,
-    /// A key that was brought is taken in again.
-    ImportTwice in Brought,
-}
+pub use crate::mutants::Mutant;
 
 /// The rules in force.
 #[derive(Debug, Clone, Copy, Default)]
@@ -148,6 +53,7 @@ impl Rules {
         if mutant == Mutant::HoldIgnored {
             observed.lanes.primary.in_use = Default::default();
         }
+        observed.former_in_use &= mutant != Mutant::FormerHoldIgnored;
         let given = order.wanted();
         let policies = PerLane { primary: &policy, second: given.policies.second };
         let mut decision = rotation::decide_vault(&vault, &Wanted { policies, ..given }, &observed, now);
@@ -350,6 +256,12 @@ fn twice_as_often(cadence: &Cadence) -> Cadence {
 fn distort(mutant: Mutant, changes: &mut Vec<VaultChange>, whole: SignedDuration, now: Timestamp) {
     if mutant == Mutant::CompromisedDrains {
         changes.retain(|c| !matches!(c, VaultChange::Key { change: Change::Revoke { .. }, .. }));
+    }
+    let abandoned = |change: &VaultChange| matches!(change, VaultChange::Move(Move::Abandon { .. }));
+    if mutant == Mutant::AbandonedTooEarly
+        && let Some(at) = changes.iter().position(abandoned)
+    {
+        changes.insert(at + 1, VaultChange::Move(Move::Part { drain: whole }));
     }
     for change in changes {
         if let (Mutant::MoveUnsettled, VaultChange::Move(Move::Seen { settled, .. })) = (mutant, &mut *change)

@@ -14,6 +14,8 @@ use crate::keys::{self, KeyId};
 pub enum AliasAnswer {
     /// It leads to the name that is asked about; resolvers remember that it was not there for so many seconds.
     Right {
+        /// Its TTL in seconds.
+        ttl: u32,
         /// Seconds.
         negative_ttl: u32,
     },
@@ -75,9 +77,8 @@ pub fn observation(
         let mut copies = Vec::new();
         let elsewhere = || DnsName::new("elsewhere.example").expect("a name");
         let (alias, negative_ttl) = match aliases[index] {
-            AliasAnswer::Right { negative_ttl } => {
-                // Nothing else was there before the first look.
-                (Outcome::Cname { target: target(), ttl: negative_ttl }, Some(negative_ttl))
+            AliasAnswer::Right { ttl, negative_ttl } => {
+                (Outcome::Cname { target: target(), ttl }, Some(negative_ttl))
             }
             AliasAnswer::Missing { negative_ttl } => (Outcome::NxDomain { negative_ttl }, Some(negative_ttl)),
             AliasAnswer::Wrong { ttl, negative_ttl } => {

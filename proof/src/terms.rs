@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use dkim_operator::model::acceptance::{self, Order, Tenant};
 use dkim_operator::model::key::KeyKind;
+use dkim_operator::model::selector::SlotId;
 use jiff::Timestamp;
 use serde_json::{from_value, json};
+
+use crate::keys;
 
 /// Every span that rotation goes by, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -45,6 +48,8 @@ pub struct Wishes {
     pub moved: u32,
     /// The tenant publishes copies of the keys, not CNAMEs.
     pub copies: bool,
+    /// The tenant brings a key for a slot.
+    pub brings: Option<SlotId>,
     /// By cron instead of the interval, and within how many seconds of it.
     pub schedule: Option<(&'static str, u32)>,
     /// Which domain it is.
@@ -62,6 +67,7 @@ impl Default for Wishes {
             second: false,
             moved: 0,
             copies: false,
+            brings: None,
             schedule: None,
             number: 0,
         }
@@ -111,6 +117,10 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
     let provider = from_value(provider).expect("a valid provider");
     let domain = from_value(domain).expect("a valid domain");
     let mut order = acceptance::accept(&domain, "default", &provider, &tenant).expect("an order");
+    if let Some(slot) = wishes.brings {
+        let theirs = keys::make(keys::THEIRS, Timestamp::UNIX_EPOCH);
+        order.lanes.primary.policy.imports[slot] = Some(theirs.fingerprint);
+    }
     // The resolvers here count to the tick: a spare second would hide faults as large.
     order.lanes.primary.policy.rounding = 0;
     if let Some(lane) = &mut order.lanes.second {

@@ -135,10 +135,18 @@ pub fn renumber<T: Serialize + DeserializeOwned>(thing: &T, by: i16) -> T {
             if let Some(text) = text {
                 fields.insert("value".into(), text.into());
             }
-            let serial = (fields["serial"].as_i64().unwrap_or(0) - i64::from(by)).max(0);
-            fields.insert("serial".into(), serial.into());
+            lower_serial(fields, by);
+        } else if fields.contains_key("settled") && fields.contains_key("link") {
+            // Of a key that is seen at its next name; 0 stands for none.
+            lower_serial(fields, by);
         }
     })
+}
+
+fn lower_serial(fields: &mut serde_json::Map<String, Value>, by: i16) {
+    if let Some(serial) = fields["serial"].as_i64().filter(|serial| *serial > 0) {
+        fields.insert("serial".into(), (serial - i64::from(by)).max(0).into());
+    }
 }
 
 /// A key under its new number.

@@ -3,6 +3,7 @@
 use stateright::Model;
 
 use super::kernel::Kernel;
+pub use super::story::{Story, faults};
 pub use crate::sight::TextAnswer as Heard;
 
 /// Names that keys may be published at: two of the domain's own, and two of a second signature or of elsewhere.
@@ -34,8 +35,8 @@ pub enum LinkSeen {
 impl LinkSeen {
     /// Ticks for which resolvers remember that there is no CNAME.
     pub const NEGATIVE_TTL: u8 = 1;
-    /// Ticks for which resolvers remember another CNAME.
-    pub const WRONG_TTL: u8 = 2;
+    /// Ticks for which resolvers remember a CNAME or a copy, whatever it leads to.
+    pub const TTL: u8 = 2;
 
     /// Whether it leads to us, or is a copy of what we publish.
     #[must_use]
@@ -48,7 +49,7 @@ impl LinkSeen {
     pub fn memory(self) -> u8 {
         match self {
             Self::Missing => Self::NEGATIVE_TTL,
-            Self::Wrong => Self::WRONG_TTL,
+            Self::Wrong => Self::TTL,
             Self::Right | Self::Next | Self::Copy(_) | Self::Unclear => 0,
         }
     }
@@ -144,6 +145,14 @@ pub struct Used {
     pub lags: bool,
 }
 
+impl Used {
+    /// Whether the same key is looked for in the same way.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.alias, self.name, self.key) == (other.alias, other.name, other.key)
+    }
+}
+
 /// A second controller in the midst of a reconcile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Slow {
@@ -222,7 +231,7 @@ pub enum Sky {
     /// None.
     Clear,
     /// One of ours.
-    OneSilent,
+    OneSilent(usize),
     /// All of ours.
     OursSilent,
     /// The tenant's.
@@ -300,6 +309,8 @@ pub enum Action {
     ClockBack,
     /// The DkimDomain is deleted.
     Delete,
+    /// The same, and everything goes with it.
+    Erase,
     /// The same, and its keys are left behind.
     Orphan,
     /// The controller takes the next step of letting it go.
@@ -308,129 +319,6 @@ pub enum Action {
     Sweep,
     /// The DkimDomain is made again.
     Recreate,
-}
-
-/// Kinds of faults, as bits.
-pub mod faults {
-    /// The controller dies between two writes.
-    pub const CRASH: u16 = 1;
-    /// The Secret or a key in it is deleted by hand.
-    pub const LOSS: u16 = 2;
-    /// The tenant takes a CNAME away or puts another there.
-    pub const TENANT: u16 = 4;
-    /// The spec is edited.
-    pub const EDIT: u16 = 8;
-    /// The clock is set back.
-    pub const CLOCK: u16 = 16;
-    /// The DkimDomain is deleted.
-    pub const DELETE: u16 = 32;
-    /// A second controller is at work, and slow.
-    pub const SECOND: u16 = 64;
-    /// Somebody goes by an old look.
-    pub const STALE: u16 = 128;
-    /// The keys fall into the wrong hands.
-    pub const COMPROMISE: u16 = 256;
-    /// A signer that reports lags.
-    pub const LAG: u16 = 512;
-    /// The domain gets another name at the provider.
-    pub const MOVE: u16 = 1024;
-    /// Any.
-    pub const ALL: u16 = u16::MAX;
-}
-
-/// A small world of its own: where its histories begin, and which faults are met in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Story {
-    /// A DkimDomain that was just made.
-    New,
-    /// One that signs as the domain, both keys published.
-    Running,
-    /// Such a one whose keys fall into the wrong hands.
-    Compromised,
-    /// Such a one with a signer that reports which key it uses.
-    Reported,
-    /// Such a one that is deleted with its keys left behind.
-    Orphaned,
-    /// Such a one that moves.
-    Moved,
-    /// Such a one with a second signature.
-    Doubled,
-    /// Such a one whose tenant publishes copies of the keys.
-    Copied,
-    /// A new one to which the user brings a key.
-    Brought,
-}
-
-impl Story {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::New,
-        Self::Running,
-        Self::Compromised,
-        Self::Reported,
-        Self::Orphaned,
-        Self::Moved,
-        Self::Doubled,
-        Self::Copied,
-        Self::Brought,
-    ];
-
-    /// For people.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::New => "a new domain",
-            Self::Running => "a domain that runs",
-            Self::Compromised => "keys in the wrong hands",
-            Self::Reported => "a signer that reports",
-            Self::Orphaned => "keys left behind",
-            Self::Moved => "a domain that moves",
-            Self::Doubled => "a second signature",
-            Self::Copied => "keys published by the tenant",
-            Self::Brought => "a key that is brought",
-        }
-    }
-
-    /// Whether every history of it was gone through and nothing broke. The others are found by `MODEL_WORLDS` alone: what
-    /// breaks in them is known, or not yet understood.
-    #[must_use]
-    pub fn is_proved(self) -> bool {
-        !matches!(self, Self::Moved | Self::Doubled)
-    }
-
-    /// The faults that are met in it, one at a time.
-    #[must_use]
-    pub fn kinds(self) -> u16 {
-        use faults::{CLOCK, COMPROMISE, CRASH, DELETE, EDIT, LAG, LOSS, MOVE, SECOND, STALE, TENANT};
-        match self {
-            Self::New => 0,
-            Self::Running => CRASH | LOSS | TENANT | EDIT | CLOCK | DELETE | SECOND | STALE,
-            Self::Compromised => COMPROMISE,
-            Self::Reported => LAG,
-            Self::Orphaned => DELETE,
-            Self::Moved => MOVE,
-            Self::Doubled => EDIT,
-            Self::Copied => 0,
-            Self::Brought => 0,
-        }
-    }
-
-    /// Faults at most in one of its histories, in the default run.
-    #[must_use]
-    pub fn faults(self) -> u8 {
-        u8::from(self.kinds() != 0)
-    }
-
-    /// What the spec says from the first.
-    #[must_use]
-    pub fn spec(self) -> Spec {
-        Spec {
-            second: self == Self::Doubled,
-            copies: self == Self::Copied,
-            brings: self == Self::Brought,
-            ..Spec::default()
-        }
-    }
 }
 
 /// The world as a model: the kernel and which faults may come together.
@@ -443,8 +331,10 @@ pub struct World {
     pub kinds: u16,
     /// Which world.
     pub story: Story,
+    /// See [`super::Scope::large`].
+    pub large: bool,
     /// How far each state is from rest, for those that were followed to it.
-    pub(super) rest: std::sync::Mutex<std::collections::HashMap<State, u8>>,
+    pub(super) rest: std::sync::Mutex<std::collections::HashMap<State, super::rest::Far>>,
 }
 
 impl Model for World {
@@ -478,14 +368,14 @@ impl Model for World {
         if !matches!(self.story, Story::New | Story::Brought) {
             self.run_in(&mut state);
         }
-        if self.story == Story::Moved {
-            // Rotation stands still, and the domain may sign as its provider.
-            state.spec.paused = true;
-            let mut disabled = state.clone();
-            disabled.spec.enabled = false;
-            return vec![state, disabled];
+        // Of a move alone, rotation stands still, and the domain may sign as its provider.
+        let paused = |enabled| State { spec: Spec { paused: true, enabled, ..state.spec }, ..state.clone() };
+        match self.story {
+            Story::Moved if self.large => vec![paused(true), paused(false), state],
+            Story::Moved => vec![paused(true), paused(false)],
+            Story::Trailing => vec![paused(false)],
+            _ => vec![state],
         }
-        vec![state]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -497,6 +387,7 @@ impl Model for World {
     fn next_state(&self, state: &State, action: Action) -> Option<State> {
         let mut next = state.clone();
         self.happen(&mut next, action);
+        self.order_servers(&mut next);
         (next != *state).then_some(next)
     }
 

@@ -292,7 +292,7 @@ impl Life {
     fn look(&self, now: Seconds) -> Observation {
         let aliases = self.aliases.map(|what| match what {
             _ if self.tenant_silent => AliasAnswer::Failed,
-            RIGHT => AliasAnswer::Right { negative_ttl: NEGATIVE_TTL },
+            RIGHT => AliasAnswer::Right { ttl: 3600, negative_ttl: NEGATIVE_TTL },
             MISSING => AliasAnswer::Missing { negative_ttl: NEGATIVE_TTL },
             _ => AliasAnswer::Wrong { ttl: 3600, negative_ttl: NEGATIVE_TTL },
         });

@@ -1,0 +1,135 @@
+//! What can happen in a state.
+
+use super::world::faults;
+use super::world::{Action, Crash, Heard, Life, LinkSeen, NAMES, Sight, Sky, Slow, State, Story, World};
+
+impl World {
+    /// What can happen in a state.
+    pub(super) fn possible(&self, s: &State, actions: &mut Vec<Action>) {
+        let may = |kind: u16| s.faults > 0 && self.kinds & kind != 0;
+        actions.push(Action::Tick);
+        if !s.unset {
+            actions.extend(self.servers());
+        }
+        match s.life {
+            Life::Present => self.controllers(s, actions),
+            Life::Leaving => actions.push(Action::LetGo),
+            Life::Orphaned => actions.push(Action::Recreate),
+            Life::Gone => {
+                // Where no record set is left, nobody can know what resolvers still remember of the last one.
+                let remembered = s.caches.iter().flatten().any(|(held, _)| matches!(held, Heard::Key(_)));
+                if s.set.is_some() {
+                    actions.extend([Action::Recreate, Action::Sweep]);
+                } else if !remembered {
+                    actions.push(Action::Recreate);
+                }
+            }
+        }
+        match s.slow {
+            Some(Slow::Reading { .. }) if s.life == Life::Present => {
+                actions.extend([Action::SlowDecide(Sight::Fresh(Sky::Clear)), Action::SlowDies]);
+                if s.kept.is_some() {
+                    actions.push(Action::SlowDecide(Sight::Kept));
+                }
+            }
+            Some(Slow::Writing { .. }) => actions.extend([Action::SlowWrite, Action::SlowDies]),
+            Some(Slow::Reading { .. }) => actions.push(Action::SlowDies),
+            None => {}
+        }
+        for i in [0, 1] {
+            if may(faults::TENANT) {
+                for wrong in [LinkSeen::Missing, LinkSeen::Wrong] {
+                    if s.links[i].now != wrong {
+                        actions.push(Action::SetLink(i, wrong));
+                    }
+                }
+            }
+            if may(faults::LOSS) && s.secret.is_some() {
+                actions.push(Action::LoseKey(i));
+            }
+        }
+        for i in 0..NAMES {
+            if let Some(shown) = self.shown(s, i).filter(|shown| *shown != s.links[i].now) {
+                actions.push(Action::SetLink(i, shown));
+            }
+            if may(faults::LAG) && s.used.iter().any(|u| usize::from(u.name) == i && self.may_lag(s, u)) {
+                actions.push(Action::Lag(i));
+            }
+            if s.used.iter().any(|u| usize::from(u.name) == i && u.lags) {
+                actions.push(Action::CatchUp(i));
+            }
+        }
+        if s.life == Life::Present && may(faults::LOSS) && self.set_is_known(s) {
+            actions.push(Action::LoseSet);
+        }
+        if may(faults::COMPROMISE) && s.life == Life::Present && s.secret.is_some() {
+            actions.push(Action::Compromise);
+        }
+        if may(faults::MOVE) && s.life == Life::Present && s.secret.is_some() {
+            // A signer can trail behind the way there as well as behind the way back.
+            let there = self.story == Story::Trailing;
+            actions.extend([!s.spec.away].into_iter().filter(|away| *away || !there).map(Action::Relocate));
+        }
+        if self.story == Story::Doubled && !s.spec.second {
+            actions.push(Action::Double(true));
+        }
+        if s.spec.paused && !self.story.moves() {
+            actions.push(Action::Pause(false));
+        }
+        if !s.spec.enabled && self.story != Story::Trailing {
+            actions.push(Action::Enable(true));
+        }
+        if may(faults::EDIT) {
+            let doubled = self.story == Story::Doubled;
+            actions.push(if doubled { Action::Double(false) } else { Action::OtherKind });
+            if !doubled || self.large {
+                actions.push(Action::Request);
+                actions.extend((!s.spec.paused).then_some(Action::Pause(true)));
+                actions.extend(s.spec.enabled.then_some(Action::Enable(false)));
+            }
+        }
+        if may(faults::LOSS) && s.secret.is_some() {
+            actions.push(Action::LoseSecret);
+        }
+        if may(faults::CLOCK) && s.clock == 0 {
+            actions.push(Action::ClockBack);
+        }
+        if may(faults::DELETE) && s.life == Life::Present {
+            if self.story == Story::Orphaned {
+                actions.push(Action::Orphan);
+            } else {
+                actions.extend([Action::Delete, Action::Erase]);
+            }
+        }
+        if may(faults::STALE) && s.set.is_some() && s.kept.is_none() {
+            actions.push(Action::KeepLook);
+        }
+    }
+
+    fn controllers(&self, s: &State, actions: &mut Vec<Action>) {
+        let one_silent = [0, 1].map(Sky::OneSilent);
+        let skies = [Sky::Clear, Sky::OursSilent, Sky::TenantUnclear].into_iter().chain(one_silent);
+        let few = self.story.moves() || self.story == Story::Doubled;
+        let seen = |sky: &Sky| match sky {
+            Sky::Clear => true,
+            Sky::TenantUnclear => self.large || self.story != Story::Doubled,
+            Sky::OneSilent(_) | Sky::OursSilent => !few,
+        };
+        let skies = skies.filter(seen);
+        actions.extend(skies.map(|sky| Action::Reconcile(Sight::Fresh(sky), Crash::Never)));
+        if !few {
+            actions.push(Action::Reconcile(Sight::Blind, Crash::Never));
+        }
+        if s.kept.is_some() {
+            actions.push(Action::Reconcile(Sight::Kept, Crash::Never));
+        }
+        if s.faults > 0 && self.kinds & faults::CRASH != 0 {
+            let fresh = Sight::Fresh(Sky::Clear);
+            actions
+                .extend([Crash::AfterMark, Crash::AfterSecret].map(|crash| Action::Reconcile(fresh, crash)));
+        }
+        if s.faults > 0 && self.kinds & faults::SECOND != 0 && s.slow.is_none() && s.set.is_some() {
+            actions.push(Action::SlowRead);
+        }
+    }
+}
