@@ -29,6 +29,8 @@ packages=(
   dkimpy-milter     # signs with the files kept by sync
   miltertest        # speaks the milter protocol as an MTA
   libidn12          # used by Exim, which is unpacked beside Postfix: Debian installs one mail server only
+  libwrap0          # used by Sendmail, which is unpacked likewise
+  m4                # makes Sendmail's configuration
   shellcheck        # checks the scripts
 )
 
@@ -40,10 +42,15 @@ for package in "${packages[@]}"; do
   status=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
   if [[ $status != 'install ok installed' ]]; then missing+=("$package"); fi
 done
-# Exim cannot be installed beside Postfix, but it runs beside it: unpacked, with a user of its own.
-exim=/var/lib/dkim-testbed/exim
+# These cannot be installed beside Postfix, but they run beside it: unpacked, Exim with a user of its own.
+unpacked=/var/lib/dkim-testbed
+exim=$unpacked/exim
+sendmail=$unpacked/sendmail
 if [[ ! -x $exim/usr/sbin/exim4 ]] || ! getent passwd Debian-exim >/dev/null; then unpack_exim=yes; fi
-if ((${#missing[@]} == 0)) && [[ -z ${unpack_exim-} ]]; then exit 0; fi
+if [[ ! -x $sendmail/usr/libexec/sendmail/sendmail || ! -e $sendmail/usr/share/sendmail/cf/m4/cf.m4 ]]; then
+  unpack_sendmail=yes
+fi
+if ((${#missing[@]} == 0)) && [[ -z ${unpack_exim-}${unpack_sendmail-} ]]; then exit 0; fi
 
 if ((EUID != 0)); then
   if command -v sudo >/dev/null; then
@@ -98,14 +105,22 @@ if ((${#missing[@]})); then
   say "[3/3] installed after $SECONDS s; no service was started"
 fi
 
+# Fetches packages and unpacks them into a directory; none of their scripts is run.
+unpack() {
+  local into=$1 work
+  shift
+  say "unpacking $* into $into"
+  work=$(mktemp -d)
+  (cd "$work" && apt-get download "$@" >&2) ||
+    (apt-get -o DPkg::Lock::Timeout=300 update >&2 && cd "$work" && apt-get download "$@" >&2)
+  mkdir -p "$into"
+  for file in "$work"/*.deb; do dpkg-deb --extract "$file" "$into"; done
+  rm -rf "$work"
+}
+
 if [[ -n ${unpack_exim-} ]]; then
-  say "unpacking Exim into $exim"
   getent passwd Debian-exim >/dev/null || useradd --system --user-group --badname --home-dir /var/spool/exim4 \
     --no-create-home --shell /usr/sbin/nologin Debian-exim
-  work=$(mktemp -d)
-  (cd "$work" && apt-get download exim4-daemon-light >&2) ||
-    (apt-get -o DPkg::Lock::Timeout=300 update >&2 && cd "$work" && apt-get download exim4-daemon-light >&2)
-  mkdir -p "$exim"
-  dpkg-deb --extract "$work"/exim4-daemon-light_*.deb "$exim"
-  rm -rf "$work"
+  unpack "$exim" exim4-daemon-light
 fi
+if [[ -n ${unpack_sendmail-} ]]; then unpack "$sendmail" sendmail-cf sendmail-bin; fi

@@ -9,98 +9,25 @@ mod flow;
 mod judges;
 #[path = "common/keys.rs"]
 mod keys;
+#[path = "common/own_milter.rs"]
+mod own_milter;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
-use dkim_operator::model::key::KeyKind::{Ed25519, Rsa2048};
+use dkim_operator::model::key::KeyKind::Rsa2048;
+use dkim_testbed::eventually;
 use dkim_testbed::mail::{Postfix, Sink, Submission};
-use dkim_testbed::{Address, Process, Scratch, Spec, eventually};
-use flow::{Arrivals, Flow, selectors};
+use flow::{Arrivals, Flow, Pace, selectors};
 use judges::{Judge, Judges, http};
-use keys::{KeyDns, PATIENCE, Rolling, ids};
+use keys::{KeyDns, PATIENCE, Rolling};
+use own_milter::{Milter, dns, domains};
 
 const ROTATIONS: usize = 4;
-const PROVIDER: &str = "contoso.onmail.example";
-
-/// The milter, with keys in mounts.
-struct Milter {
-    process: Process,
-    keys: PathBuf,
-    tcp: SocketAddr,
-    unix: PathBuf,
-    health: SocketAddr,
-    _scratch: Scratch,
-    _holding: Address,
-}
-
-impl Milter {
-    /// `make` fills the directory of mounts first.
-    async fn start(extra: &[&str], make: impl FnOnce(&Path)) -> Self {
-        let scratch = Scratch::passable("milter").unwrap();
-        let holding = Address::allocate().unwrap();
-        let keys = scratch.join("keys");
-        std::fs::create_dir(&keys).unwrap();
-        make(&keys);
-        let (tcp, health) = (holding.port(8891), holding.port(8080));
-        let unix = scratch.join("m.sock");
-        let (_, group) = ids("postfix");
-        let mut process = Spec::new("milter", env!("CARGO_BIN_EXE_dkim-operator"), scratch.join("log"))
-            .args(["milter", "--drain", "2", "--key-dir"])
-            .arg(&keys)
-            .arg(format!("--listen=inet:{tcp},unix:{}", unix.display()))
-            .args(["--socket-mode=0660", &format!("--socket-group={group}")])
-            .args(["--health-addr", &health.to_string()])
-            .args(extra)
-            .spawn()
-            .unwrap();
-        process
-            .ready(PATIENCE, "the keys are read", || async move {
-                http(health, "GET /readyz", &[], b"").await.map(|_| ())
-            })
-            .await
-            .unwrap();
-        Self { process, keys, tcp, unix, health, _scratch: scratch, _holding: holding }
-    }
-
-    fn inet(&self) -> String {
-        format!("inet:{}:{}", self.tcp.ip(), self.tcp.port())
-    }
-
-    fn log(&self) -> String {
-        self.process.log_tail(40)
-    }
-}
 
 /// The rules of docs/milter.md for bounces.
 const BOUNCES: &str = "internal_mail_filter_classes = bounce, notify\n";
-
-fn domains(dns: &KeyDns, keys: &Path) -> Vec<Rolling> {
-    let plain = ["selector1", "selector2"];
-    let provider = ["selector1-fabrikam-com", "selector2-fabrikam-com"];
-    vec![
-        Rolling::new(dns, keys, "contoso.com", "contoso.com", plain, &[Rsa2048, Ed25519]),
-        Rolling::new(dns, keys, "xn--bcher-kva.example", "xn--bcher-kva.example", plain, &[Rsa2048]),
-        Rolling::new(dns, keys, "fabrikam.com", PROVIDER, provider, &[Rsa2048]),
-    ]
-}
-
-async fn dns() -> KeyDns {
-    KeyDns::start(&["contoso.com", "xn--bcher-kva.example", "fabrikam.com", PROVIDER]).await
-}
-
-/// All mail that was sent has arrived.
-async fn arrived(arrivals: &mut Arrivals<'_>, sent: usize) {
-    eventually(PATIENCE, "everything has arrived", || {
-        arrivals.collect();
-        let arrived = arrivals.count;
-        async move { if arrived >= sent { Ok(()) } else { Err(format!("{arrived} of {sent}")) } }
-    })
-    .await
-    .unwrap();
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_switched_while_mail_flows() {
@@ -112,41 +39,15 @@ async fn keys_are_switched_while_mail_flows() {
     let postfix = Postfix::start(&socket, sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
     let mut arrivals = Arrivals::new(&sink, &judges, &[Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth]);
-    let flow =
-        Flow::start(postfix.address(), rolling.iter().map(|d| d.domain.clone()).collect(), flow::KINDS);
-    for rotation in 0..=ROTATIONS {
-        if rotation > 0 {
-            rolling.iter_mut().for_each(Rolling::switch);
-        }
-        let (wait, before) = (Instant::now(), flow.sent());
-        loop {
-            arrivals.collect();
-            let moved = rolling.iter().all(|d| {
-                let expected: BTreeSet<String> = d.selectors().into_iter().collect();
-                arrivals.latest.get(&d.domain) == Some(&expected)
-            });
-            if moved && flow.sent() >= before + 2 * rolling.len() {
-                break;
-            }
-            assert!(wait.elapsed() < PATIENCE, "{rotation}: {:?}\n{}", arrivals.latest, milter.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        arrived(&mut arrivals, flow.sent()).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        arrivals.verify().await;
-        assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
-        // From here a signature with the key of before is unverifiable.
-        rolling.iter_mut().for_each(|domain| domain.refill(&dns));
-    }
-    let sent = flow.stop().await;
-    arrived(&mut arrivals, sent).await;
-    arrivals.verify().await;
-    assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
-    assert_eq!(arrivals.count, sent, "nothing is lost, and nothing comes twice");
+    let pace = Pace { rotations: ROTATIONS, pause: Duration::from_millis(300) };
+    let sent =
+        flow::roll("Postfix + milter", pace, &dns, postfix.address(), &mut arrivals, &mut rolling, || {
+            milter.log()
+        })
+        .await;
     let metrics = http(milter.health, "GET /metrics", &[], b"").await.unwrap();
     let signed = metrics.lines().find_map(|l| l.strip_prefix("dkim_operator_milter_messages_signed_total "));
     assert!(signed.unwrap().parse::<usize>().unwrap() >= sent, "{metrics}");
-    println!("milter in Postfix: {ROTATIONS} switches, {sent} messages, all signed, all verified");
     let log = milter.process.log_text();
     assert!(!log.contains("PRIVATE") && !log.contains("ERROR"), "{log}");
 }
@@ -277,7 +178,7 @@ async fn restarts_lose_nothing() {
             .unwrap();
     }
     let sent = flow.stop().await;
-    arrived(&mut arrivals, sent).await;
+    arrivals.all(sent, || milter.log()).await;
     arrivals.verify().await;
     assert!(arrivals.complaints.is_empty(), "{:#?}\n{}", arrivals.complaints, milter.log());
 }

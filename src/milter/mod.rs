@@ -11,6 +11,7 @@
 mod counters;
 mod keys;
 mod policy;
+mod sendmail;
 mod serve;
 mod session;
 mod socket;

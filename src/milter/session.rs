@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::counters::{Counters, Failure, Skip};
 use super::keys::{Keys, Unavailable};
 use super::policy::{OnFailure, OnUnsignable, Policy};
+use super::sendmail;
 use super::wire::{Agreed, MacroStage, Packet, ProtocolError, Reply};
 use crate::signing::{FIELD_NAME, Header, Made, MessageSigner};
 
@@ -47,6 +48,8 @@ pub struct Session {
     /// The client of the MTA, or a macro of the connection, makes mail ours.
     client: bool,
     client_marked: bool,
+    /// The MTA is Sendmail, which changes headers that were signed.
+    sendmail: bool,
     /// A macro of this message does.
     message_marked: bool,
     queue_id: String,
@@ -77,6 +80,7 @@ impl Session {
             agreed: None,
             client: false,
             client_marked: false,
+            sendmail: false,
             message_marked: false,
             queue_id: String::new(),
             message: None,
@@ -122,7 +126,7 @@ impl Session {
             Packet::Negotiate(_) | Packet::Quit => {}
             Packet::QuitNewConnection => {
                 self.forget_message();
-                (self.client, self.client_marked) = (false, false);
+                (self.client, self.client_marked, self.sendmail) = (false, false, false);
                 self.agreed = Some(agreed);
             }
             Packet::Abort => self.forget_message(),
@@ -180,7 +184,7 @@ impl Session {
         let marks: String =
             self.shared.policy.macros.iter().map(|m| format!(" {}", braced(m.name()))).collect();
         [
-            (MacroStage::Connect, format!("j{marks}")),
+            (MacroStage::Connect, format!("j v{marks}")),
             (MacroStage::Mail, format!("i {{auth_authen}}{marks}")),
             (MacroStage::EndOfMessage, "i".to_owned()),
             (MacroStage::EndOfHeader, "i".to_owned()),
@@ -196,6 +200,9 @@ impl Session {
             if name == b"i" {
                 let text = String::from_utf8_lossy(value);
                 self.queue_id = text.chars().filter(char::is_ascii_alphanumeric).take(MAX_QUEUE_ID).collect();
+            } else if name == b"v" {
+                // Both say their version; Postfix says its name as well.
+                self.sendmail = !value.starts_with(b"Postfix");
             } else if self.shared.policy.marks(name, value) {
                 match stage {
                     b'C' | b'H' => self.client_marked = true,
@@ -239,7 +246,7 @@ impl Session {
         let begin = self.begin();
         let message = self.message.get_or_insert(begin);
         if let Message::Header(header) = message {
-            *message = decide(&self.shared.keys, std::mem::take(header));
+            *message = decide(&self.shared.keys, std::mem::take(header), self.sendmail);
         }
         message
     }
@@ -306,7 +313,7 @@ fn refusal(why: &impl Display) -> String {
     text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).take(400).collect()
 }
 
-fn decide(keys: &Keys, header: Header) -> Message {
+fn decide(keys: &Keys, mut header: Header, sendmail: bool) -> Message {
     let authors = match header.author_domains() {
         Ok(authors) => authors,
         Err(error) => return Message::Unsignable(error.to_string()),
@@ -318,7 +325,10 @@ fn decide(keys: &Keys, header: Header) -> Message {
     };
     match store.for_authors(&authors) {
         Some(keys) if keys.signers().is_empty() => Message::Failed(Failure::NoKey),
-        Some(keys) => Message::Body(Box::new(MessageSigner::new(Arc::clone(keys), header))),
+        Some(keys) => match sendmail.then(|| sendmail::foresee(&mut header)) {
+            Some(Err(why)) => Message::Unsignable(why.to_owned()),
+            _ => Message::Body(Box::new(MessageSigner::new(Arc::clone(keys), header))),
+        },
         None if store.problems().iter().any(|p| p.domain.as_ref().is_some_and(|d| authors.contains(d))) => {
             Message::Failed(Failure::Unreadable)
         }

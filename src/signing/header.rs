@@ -47,6 +47,8 @@ pub struct Field {
 pub struct Header {
     fields: Vec<Field>,
     size: usize,
+    /// Names that no signature covers.
+    left_out: Vec<String>,
 }
 
 impl Header {
@@ -165,12 +167,21 @@ impl Header {
         self.fields.iter().filter(move |f| trim_end_wsp(&f.name).eq_ignore_ascii_case(name.as_bytes()))
     }
 
+    /// No signature covers fields of this name, present or not: they change on their way. `From` is always covered.
+    pub fn leave_out(&mut self, name: &str) {
+        if !name.eq_ignore_ascii_case("From") {
+            self.left_out.push(name.to_owned());
+        }
+    }
+
     /// The names for `h=`: the configured ones in order, present or not (RFC 6376 §3.5: a name without a field
-    /// signs that there is none); with `oversign` each once more than it occurs.
+    /// signs that there is none), but for those that are left out; with `oversign` each once more than it occurs.
     #[must_use]
     pub fn signed_names<'a>(&self, configured: &'a [String], oversign: bool) -> Vec<&'a str> {
+        let is_in = |name: &&String| !self.left_out.iter().any(|out| out.eq_ignore_ascii_case(name));
+        let configured = configured.iter().filter(is_in);
         if !oversign {
-            return configured.iter().map(String::as_str).collect();
+            return configured.map(String::as_str).collect();
         }
         let mut names: Vec<&str> = Vec::new();
         for name in configured {

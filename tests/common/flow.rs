@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use dkim_testbed::Scratch;
 use dkim_testbed::mail::{Sink, Submission};
+use dkim_testbed::{Scratch, eventually};
 
 use crate::judges::{Judge, Judges};
+use crate::keys::{KeyDns, PATIENCE, Rolling};
 
 /// How many kinds of messages there are.
 pub const KINDS: usize = 4;
@@ -139,9 +140,92 @@ impl<'a> Arrivals<'a> {
         }
     }
 
+    /// Waits until everything that was sent is there.
+    pub async fn all(&mut self, sent: usize, log: impl Fn() -> String) {
+        let all = eventually(PATIENCE, "everything has arrived", || {
+            self.collect();
+            let arrived = self.count;
+            async move { if arrived >= sent { Ok(()) } else { Err(format!("{arrived} of {sent}")) } }
+        });
+        if let Err(error) = all.await {
+            panic!("{error}\n{}", log());
+        }
+    }
+
     pub async fn verify(&mut self) {
         self.collect();
         let files = std::mem::take(&mut self.waiting);
         self.complaints.extend(self.judges.complaints(self.ask, &files).await);
     }
+}
+
+/// How keys are rolled under mail.
+pub struct Pace {
+    pub rotations: usize,
+    /// From a switch that is taken up until the key of before goes.
+    pub pause: Duration,
+}
+
+/// Rolls the keys of all domains while mail flows through a server: everything leaves signed, with the new keys soon,
+/// and is verified while its keys are published. Returns how many messages there were.
+pub async fn roll(
+    name: &str,
+    pace: Pace,
+    dns: &KeyDns,
+    server: SocketAddr,
+    arrivals: &mut Arrivals<'_>,
+    domains: &mut [Rolling],
+    log: impl Fn() -> String,
+) -> usize {
+    let Pace { rotations, pause } = pace;
+    let began = Instant::now();
+    let flow = Flow::start(server, domains.iter().map(|d| d.domain.clone()).collect(), arrivals.kinds);
+    let mut verified_early = 0;
+    for rotation in 0..=rotations {
+        if rotation > 0 {
+            domains.iter_mut().for_each(Rolling::switch);
+        }
+        let at_least = flow.sent() + 2 * domains.len();
+        let wait = Instant::now();
+        loop {
+            arrivals.collect();
+            let moved = domains.iter().all(|d| {
+                let expected: BTreeSet<String> = d.selectors().into_iter().collect();
+                arrivals.latest.get(&d.domain) == Some(&expected)
+            });
+            if moved && flow.sent() >= at_least {
+                break;
+            }
+            assert!(
+                wait.elapsed() < PATIENCE,
+                "{name}: rotation {rotation} is not taken up: {:?}, {} sent, {} arrived\n{}",
+                arrivals.latest,
+                flow.sent(),
+                arrivals.count,
+                log()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // What was signed with the old keys arrives and is verified while they are still published.
+        arrivals.all(flow.sent(), &log).await;
+        tokio::time::sleep(pause).await;
+        arrivals.verify().await;
+        verified_early = arrivals.count;
+        assert!(arrivals.complaints.is_empty(), "{name}: {:#?}\n{}", arrivals.complaints, log());
+        // From here a signature with the old key of a slot is unverifiable.
+        domains.iter_mut().for_each(|domain| domain.refill(dns));
+    }
+    let sent = flow.stop().await;
+    arrivals.all(sent, &log).await;
+    arrivals.verify().await;
+    assert!(arrivals.complaints.is_empty(), "{name}: {:#?}\n{}", arrivals.complaints, log());
+    assert!(verified_early > rotations * domains.len());
+    assert_eq!(arrivals.count, sent, "{name}: nothing is lost, and nothing comes twice");
+    println!(
+        "{name}: {rotations} rotations, {sent} messages sent, {} verified by each of {}, 0 unsigned, 0 unverifiable, {:.0?}",
+        arrivals.count,
+        arrivals.ask.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+        began.elapsed()
+    );
+    arrivals.count
 }

@@ -86,6 +86,27 @@ fn a_message_takes_one_round_trip_and_verifies() {
 }
 
 #[test]
+fn what_sendmail_will_change_is_not_signed() {
+    let shared = with(policy());
+    let text = "From: Joe <joe@contoso.com>\r\nTo: a@x.example,b@y.example\r\nSubject: x\r\n\r\nhello\r\n";
+    let said = |version: &str, text: &str| {
+        let version = mta::macros(b'C', &[("j", "mx"), ("v", version)]);
+        let bytes = [mta::negotiate(mta::POSTFIX), version, mta::connect("127.0.0.1"), mta::message(text)];
+        converse(&shared, &[&bytes.concat()]).unwrap().split_off(1)
+    };
+    let signed = mta::apply(&said("Postfix 3.7.11", text), text);
+    assert!(signed.contains("h=From:To:Message-ID:Subject:MIME-Version:Content-Type;"), "{signed}");
+    let signed = mta::apply(&said("8.17.1.9", text), text);
+    assert!(signed.contains("h=From:Subject:MIME-Version:Content-Type;"), "{signed}");
+    let changed =
+        signed.replace("example,b@", "example, b@").replace("\r\nFrom:", "\r\nMessage-Id: <1@mx>\r\nFrom:");
+    assert_eq!(verdicts(&bench().records, &changed), [Verdict::Pass; 2], "{changed}");
+    let from = text.replace("Joe <", "joe@contoso.com <");
+    assert_eq!(codes(&said("8.17.1.9", &from)), "c");
+    assert_eq!(metric(&shared.counters, "milter_messages_skipped_total{reason=\"unsignable\"}"), 1);
+}
+
+#[test]
 fn an_old_mta_is_answered_step_by_step() {
     let shared = with(policy());
     let bytes = local(MESSAGE);

@@ -3,11 +3,13 @@
 mod client;
 mod exim;
 mod postfix;
+mod sendmail;
 mod sink;
 
 pub use client::Submission;
 pub use exim::{Exim, EximDkim};
 pub use postfix::Postfix;
+pub use sendmail::Sendmail;
 pub use sink::{Mail, Sink};
 
 use std::path::{Path, PathBuf};
