@@ -1,5 +1,5 @@
-//! Signers say which keys they use: the operator and a milter with the chart's rights, a real API server, and a milter that
-//! is stuck, that hangs, and that ends.
+//! Signers say which keys they use: the operator and signers with the chart's rights, a real API server, a milter that is
+//! stuck, that hangs, and that ends, and a sync that ends while its signer may go on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{Outcome, World, condition};
 use dkim_operator::api::{ConditionType, DkimDomain, LABEL_SIGNER, SignerReport};
-use dkim_testbed::operator::{Install, NAMESPACE};
+use dkim_testbed::operator::{Install, NAMESPACE, Role};
 use dkim_testbed::{Address, Options, Process, Scratch, Spec, eventually};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -21,19 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const DOMAIN: &str = "heard.example";
 const LEASE: &str = "dkim-milter-mail-0";
 
-/// A milter beside the operator, with the ServiceAccount that the chart makes for it.
-async fn milter(world: &World, scratch: &Scratch) -> (Process, Address) {
+/// A signer beside the operator, with the ServiceAccount that the chart makes for the milter.
+async fn signer(world: &World, scratch: &Scratch, args: &[&str]) -> (Process, Address) {
     let account = "dkim-operator-milter";
     let token =
         world.plane.service_account_token(NAMESPACE, account, Duration::from_secs(3600)).await.unwrap();
     let kubeconfig = scratch.join("kubeconfig");
     world.plane.kubeconfig_for_token(&token, &kubeconfig).unwrap();
     let holding = Address::allocate().unwrap();
-    let process = Spec::new("milter", env!("CARGO_BIN_EXE_dkim-operator"), scratch.join("log"))
-        .args(["milter", "--drain", "1", "--key-namespace", NAMESPACE])
-        .args(["--instance", "mail-0", "--acknowledge-every", "6s"])
-        .arg(format!("--listen=unix:{}", scratch.join("m.sock").display()))
-        .args(["--health-addr", &holding.port(8080).to_string()])
+    let process = Spec::new(args[0], env!("CARGO_BIN_EXE_dkim-operator"), scratch.join(args[0]))
+        .args(args)
+        .args(["--instance", "mail-0", "--health-addr", &holding.port(8080).to_string()])
         .env("KUBECONFIG", &kubeconfig)
         .env_remove("KUBERNETES_SERVICE_HOST")
         .spawn()
@@ -48,12 +46,13 @@ fn rotations(domain: &DkimDomain) -> i64 {
 struct Stage<'a> {
     world: &'a World,
     namespace: String,
+    lease: &'static str,
 }
 
 impl Stage<'_> {
     async fn says(&self) -> Result<u64, String> {
         let leases: Api<Lease> = Api::namespaced(self.world.client(), NAMESPACE);
-        let lease = leases.get(LEASE).await.map_err(|e| e.to_string())?;
+        let lease = leases.get(self.lease).await.map_err(|e| e.to_string())?;
         SignerReport::of(&lease).and_then(|says| says.version).ok_or_else(|| format!("{lease:?}"))
     }
 
@@ -80,7 +79,7 @@ impl Stage<'_> {
     }
 
     /// Stops the milter just after it has renewed its Lease, so that it counts as one that lives for as long as can be.
-    async fn pause(&self, milter: &mut Process) -> Outcome {
+    async fn pause(&self, milter: &Role) -> Outcome {
         let before = self.renewed().await?;
         eventually(PATIENCE, "the Lease is renewed", || async {
             if self.renewed().await? == before { Err(before.clone()) } else { Ok(()) }
@@ -91,7 +90,7 @@ impl Stage<'_> {
 
     async fn renewed(&self) -> Result<String, String> {
         let leases: Api<Lease> = Api::namespaced(self.world.client(), NAMESPACE);
-        let lease = leases.get(LEASE).await.map_err(|e| e.to_string())?;
+        let lease = leases.get(self.lease).await.map_err(|e| e.to_string())?;
         Ok(format!("{:?}", lease.spec.and_then(|spec| spec.renew_time)))
     }
 
@@ -122,8 +121,8 @@ impl Stage<'_> {
             let listed =
                 d.status.as_ref().and_then(|s| s.rotation.as_ref()).map(|r| r.signers_behind.clone());
             if reason == "SignerBehind"
-                && message.contains(LEASE)
-                && listed.as_deref() == Some(&[LEASE.into()])
+                && message.contains(self.lease)
+                && listed.as_deref() == Some(&[self.lease.into()])
             {
                 Ok(())
             } else {
@@ -176,17 +175,24 @@ impl Stage<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_stays_until_the_last_signer_that_lives_has_left_it() -> Outcome {
+async fn start() -> Result<(World, String), Box<dyn std::error::Error>> {
     let install = Install::new(env!("CARGO_BIN_EXE_dkim-operator"))
         .set("milter.enabled=true")
         .set("milter.mtaNetworks={127.0.0.0/8}");
     let provider = json!({ "keyNamespace": NAMESPACE, "keyPolicy": { "signerLag": "8s" } });
     let world = World::start_installed(Options::new(), install, provider).await?;
     let namespace = world.enabled(DOMAIN, json!({ "rotation": { "drain": "2s" } })).await?;
-    let stage = Stage { world: &world, namespace };
+    Ok((world, namespace))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_stays_until_the_last_signer_that_lives_has_left_it() -> Outcome {
+    let (world, namespace) = start().await?;
+    let stage = Stage { world: &world, namespace, lease: LEASE };
     let scratch = Scratch::new("acknowledgement")?;
-    let (mut milter, _holding) = milter(&world, &scratch).await;
+    let socket = format!("--listen=unix:{}", scratch.join("m.sock").display());
+    let own = ["--drain=1", "--instance=mail-0", "--acknowledge-every=6s", &socket].map(str::to_owned);
+    let milter = world.operator.start_role(&world.plane, "milter", &own).await?;
     stage.up_to_date().await;
     stage.counted("dkim_operator_signers{state=\"current\"} 1").await;
 
@@ -199,28 +205,28 @@ async fn a_key_stays_until_the_last_signer_that_lives_has_left_it() -> Outcome {
             if keys.filter(|k| k.phase == "Draining").count() == 0 { Ok(()) } else { Err(String::new()) }
         })
         .await;
-    assert_eq!(stage.events("SignerBehind").await, Vec::<String>::new(), "{}", milter.log_tail(20));
+    assert_eq!(stage.events("SignerBehind").await, Vec::<String>::new(), "{}", milter.log().await);
 
     // It hangs: the key stays; it goes on: the key drains anew.
     stage.up_to_date().await;
-    stage.pause(&mut milter).await?;
+    stage.pause(&milter).await?;
     stage.rotate().await;
     stage.held().await;
     stage.told("SignerBehind", LEASE).await;
-    milter.resume()?;
+    milter.resume().await?;
     stage.freed().await;
     stage.told("SignersMoved", "drains from now on").await;
     stage.up_to_date().await;
 
     // It hangs for good: once its Lease has run out, nobody waits for it, and it is counted as lost.
     stage.next_is_ready().await;
-    stage.pause(&mut milter).await?;
+    stage.pause(&milter).await?;
     stage.rotate().await;
     stage.held().await;
     stage.freed().await;
     stage.told("SignersMoved", "has fallen silent").await;
     stage.counted("dkim_operator_signers{state=\"lost\"} 1").await;
-    milter.resume()?;
+    milter.resume().await?;
     stage.counted("dkim_operator_signers{state=\"lost\"} 0").await;
     stage.up_to_date().await;
 
@@ -264,6 +270,40 @@ async fn a_key_stays_until_the_last_signer_that_lives_has_left_it() -> Outcome {
     .await?;
     stage.counted("dkim_operator_signers{state=\"current\"} 0").await;
     rights(&world).await
+}
+
+/// What the signer beside was told last, it may go on with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_is_stopped_does_not_say_that_its_signer_has_ended() -> Outcome {
+    let (world, namespace) = start().await?;
+    let stage = Stage { world: &world, namespace, lease: "dkim-sync-exim-mail-0" };
+    let scratch = Scratch::new("acknowledgement")?;
+    let dir = scratch.join("files").display().to_string();
+    let args = ["sync", "--format", "exim", "--dir", &dir, "--namespace", NAMESPACE];
+    let quick = ["--acknowledge-every", "2s", "--hold", "40s"];
+    let (mut sync, holding) = signer(&world, &scratch, &[&args[..], &quick].concat()).await;
+    stage.up_to_date().await;
+    stage.next_is_ready().await;
+
+    sync.stop().await?;
+    stage.rotate().await;
+    stage.held().await;
+    stage.counted("dkim_operator_signers{state=\"lost\"} 1").await;
+    stage.held().await;
+    // Not for ever.
+    stage.freed().await;
+    stage.told("SignersMoved", "has fallen silent").await;
+
+    // One that is back is heard again, and may be told that its signer ends as well.
+    drop(holding);
+    let (mut sync, _holding) =
+        signer(&world, &scratch, &[&args[..], &quick, &["--ends-with-signer"]].concat()).await;
+    stage.up_to_date().await;
+    stage.counted("dkim_operator_signers{state=\"current\"} 1").await;
+    sync.stop().await?;
+    stage.counted("dkim_operator_signers{state=\"current\"} 0").await;
+    stage.counted("dkim_operator_signers{state=\"lost\"} 0").await;
+    Ok(())
 }
 
 /// What the milter must not do.

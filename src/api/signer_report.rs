@@ -15,6 +15,9 @@ pub const ANNOTATION_KEYS_IN_USE: &str = "dkim-operator.io/keys-in-use";
 /// How many characters of a fingerprint, after `SHA256:`, name a key in a report: 96 bits.
 const KEY_CHARS: usize = 16;
 
+/// Longest report that is read, in bytes: nobody fills the memory of the controller with one.
+pub const LONGEST_REPORT: usize = 32 * 1024;
+
 /// Which keys a signer uses. What grows with the number of domains is left out: a signer that follows the API says how
 /// far it has come.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,9 @@ pub struct SignerReport {
     /// The keys in use, domain by domain, where they come from files, whose versions nobody knows.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub keys: BTreeMap<String, Vec<String>>,
+    /// For how many seconds after the Lease has run out that is still so: what signs goes on without what reports for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u32>,
 }
 
 impl SignerReport {
@@ -36,6 +42,9 @@ impl SignerReport {
     #[must_use]
     pub fn of(lease: &Lease) -> Option<Self> {
         let text = lease.metadata.annotations.as_ref()?.get(ANNOTATION_KEYS_IN_USE)?;
+        if text.len() > LONGEST_REPORT {
+            return None;
+        }
         serde_json::from_str(text).ok()
     }
 
@@ -70,8 +79,12 @@ mod tests {
         let later =
             SignerReport::of(&lease(r#"{"version":7,"except":["dkim-a.com"],"mood":"good"}"#)).unwrap();
         assert_eq!((later.version, later.except.len()), (Some(7), 1), "fields of later versions are ignored");
+        let long = format!(r#"{{"version":7{}}}"#, " ".repeat(LONGEST_REPORT));
+        assert_eq!(SignerReport::of(&lease(&long)), None);
         let report = SignerReport { version: Some(7), ..SignerReport::default() };
         assert_eq!(serde_json::to_string(&report).unwrap(), r#"{"version":7}"#);
+        let held = SignerReport { hold_seconds: Some(60), ..report };
+        assert_eq!(serde_json::to_string(&held).unwrap(), r#"{"version":7,"holdSeconds":60}"#);
     }
 
     #[test]

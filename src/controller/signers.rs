@@ -25,7 +25,7 @@ use super::Guarded;
 use super::context::{Context, ControllerOptions};
 use crate::api::{LABEL_MANAGED_BY, LABEL_SIGNER, MANAGED_BY, SignerReport};
 use crate::model::acceptance::Order;
-use crate::model::acknowledgement::{Acknowledged, Heard, Roster, Told, Who};
+use crate::model::acknowledgement::{Acknowledged, Heard, MOST_SIGNERS, Roster, Told, Who};
 use crate::model::vault::Vault;
 
 /// How often Leases are looked for that ran out long ago.
@@ -242,7 +242,17 @@ impl Ear {
 
     /// Deletes what signers left behind that ended without a word, long ago.
     async fn sweep(&self) {
-        let old = self.ctx.signers.roster.lock().forgotten(self.ctx.clock.now());
+        let now = self.ctx.clock.now();
+        let (old, census) = {
+            let roster = self.ctx.signers.roster.lock();
+            (roster.forgotten(now), roster.census(now))
+        };
+        if census.uncounted > 0 {
+            tracing::warn!(
+                "{} Leases of signers do not count: there are more than {MOST_SIGNERS} in a namespace",
+                census.uncounted
+            );
+        }
         for (namespace, name) in old {
             if self.scope.as_ref().is_none_or(|scope| *scope == namespace) {
                 tracing::info!("the signer behind Lease {namespace}/{name} has not been heard of for a day");
@@ -303,10 +313,15 @@ impl fmt::Debug for Gauges {
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let census = self.0.signers.roster.lock().census(self.0.clock.now());
-        let help = "Signers that report which keys they use: current, behind for longer than the signer lag, or lost";
+        let help = "Signers that report which keys they use: current, behind for longer than the signer lag, lost, or \
+            uncounted because there are too many Leases";
         let mut signers = encoder.encode_descriptor("signers", help, None, MetricType::Gauge)?;
-        for (state, count) in [("current", census.current), ("behind", census.behind), ("lost", census.lost)]
-        {
+        for (state, count) in [
+            ("current", census.current),
+            ("behind", census.behind),
+            ("lost", census.lost),
+            ("uncounted", census.uncounted),
+        ] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             ConstGauge::new(count).encode(signers.encode_family(&[("state", state)])?)?;
         }

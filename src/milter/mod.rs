@@ -100,6 +100,6 @@ pub async fn run(
         () = report(reporter.as_ref()) => {}
     }
     if let Some(reporter) = &reporter {
-        reporter.end().await;
+        reporter.end(false).await;
     }
 }

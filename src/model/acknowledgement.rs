@@ -28,8 +28,10 @@ const REFRESH: SignedDuration = SignedDuration::from_secs(60);
 const DEAF: SignedDuration = SignedDuration::from_secs(60);
 /// The longest time that a Lease is believed to last.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
-/// How long a Lease that has run out is remembered and shown.
+/// How long a Lease that has run out is remembered and shown, and the longest time that it may hold a key still.
 pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(24);
+/// Most signers that count in one namespace: whoever may write Leases there must not fill the memory of the controller.
+pub const MOST_SIGNERS: usize = 2_000;
 
 /// A DkimDomain, by namespace and name.
 pub type Who = (String, String);
@@ -52,6 +54,8 @@ pub struct Heard {
 #[derive(Debug, Default)]
 struct Place {
     signers: BTreeMap<String, Signer>,
+    /// Leases that do not count, because there are too many.
+    surplus: BTreeSet<String>,
     /// The domains that wait for the slowest signer to come as far as a version.
     waiting: BTreeSet<(u64, Who)>,
 }
@@ -78,9 +82,9 @@ pub struct Acknowledged {
     pub in_use: PerLane<PerSlot<bool>>,
     /// Whether names of before a move are held for a signer.
     pub former_in_use: bool,
-    /// The signers that use a key which they should have left, by the names of their Leases: those that live.
+    /// The signers that use a key which they should have left, by the names of their Leases: those that are waited for.
     pub behind: Vec<String>,
-    /// And those that are not heard of any more: nobody waits for them.
+    /// And those that are not heard of any more and not waited for.
     pub lost: Vec<String>,
     /// When to look again even if nothing is heard.
     pub wake: Option<Timestamp>,
@@ -95,7 +99,9 @@ pub struct Census {
     pub behind: usize,
     /// That are not heard of any more, and have not said good-bye.
     pub lost: usize,
-    /// For how long a signer that lives has been asked to leave a key, at most.
+    /// That do not count, because there are more than [`MOST_SIGNERS`] in their namespace.
+    pub uncounted: usize,
+    /// For how long a signer that is waited for has been asked to leave a key, at most.
     pub longest: SignedDuration,
 }
 
@@ -113,6 +119,13 @@ impl Roster {
     pub fn hear(&mut self, namespace: &str, name: &str, heard: Heard, now: Timestamp) -> Vec<Who> {
         let Heard { version, says, renewed, lasts, listed } = heard;
         let place = self.places.entry(namespace.to_owned()).or_default();
+        if place.signers.len() >= MOST_SIGNERS && !place.signers.contains_key(name) {
+            if place.surplus.len() < MOST_SIGNERS {
+                place.surplus.insert(name.to_owned());
+            }
+            return Vec::new();
+        }
+        place.surplus.remove(name);
         let same = place.signers.get(name).filter(|before| before.version == version);
         let seen = if listed { renewed.min(now) } else { now };
         let until = same.map_or_else(|| later(seen, lasts.clamp(SignedDuration::ZERO, LONGEST)), |b| b.until);
@@ -124,6 +137,7 @@ impl Roster {
     pub fn gone(&mut self, namespace: &str, name: &str, now: Timestamp) -> Vec<Who> {
         if let Some(place) = self.places.get_mut(namespace) {
             place.signers.remove(name);
+            place.surplus.remove(name);
         }
         self.released(namespace, now)
     }
@@ -132,6 +146,7 @@ impl Roster {
     pub fn keep(&mut self, namespace: &str, there: &BTreeSet<String>, now: Timestamp) -> Vec<Who> {
         if let Some(place) = self.places.get_mut(namespace) {
             place.signers.retain(|name, _| there.contains(name));
+            place.surplus.retain(|name| there.contains(name));
         }
         self.released(namespace, now)
     }
@@ -158,10 +173,21 @@ impl Roster {
         lasting.map(|(first, _)| *first).min()
     }
 
+    /// Whether it is heard of.
     fn lives(&self, signer: &Signer, now: Timestamp) -> bool {
+        self.lasts(signer.until, now)
+    }
+
+    /// Whether it is waited for: it is heard of, or what signs may go on without it.
+    fn holds(&self, signer: &Signer, now: Timestamp) -> bool {
+        self.lasts(signer.holds_until(), now)
+    }
+
+    /// Whether a time is not over that renewals extend.
+    fn lasts(&self, until: Timestamp, now: Timestamp) -> bool {
         // A watch may have been broken for a while before that was noticed.
-        let then = |since: Timestamp| later(signer.until, DEAF) > since;
-        signer.until > now || self.deaf_since(now).is_some_and(then)
+        let then = |since: Timestamp| later(until, DEAF) > since;
+        until > now || self.deaf_since(now).is_some_and(then)
     }
 
     /// Those who wait for no more than the slowest signer that follows the API has come to.
@@ -180,7 +206,7 @@ impl Roster {
 
     fn floor(&self, namespace: &str, now: Timestamp) -> Option<u64> {
         let place = self.places.get(namespace)?;
-        place.signers.values().filter(|s| self.lives(s, now)).filter_map(|s| s.says.version).min()
+        place.signers.values().filter(|s| self.holds(s, now)).filter_map(|s| s.says.version).min()
     }
 
     /// What signers say of a domain whose Secret is stored like this. Between the same keys it goes by the version in
@@ -247,13 +273,13 @@ impl Roster {
             PerSlot::from_fn(|slot| {
                 let Phase::Draining { key, held, until, .. } = &ring.slots[slot].phase else { return false };
                 let left = SignerReport::name_of(&key.fingerprint);
-                let used = signers().any(|(_, s)| self.lives(s, now) && s.is_behind(ask, &left));
+                let used = signers().any(|(_, s)| self.holds(s, now) && s.is_behind(ask, &left));
                 held_any |= *held;
                 // Within the lag nothing has to be held: the drain counts from its end.
                 used && (*held || overdue(ask.since) || *until <= now)
             })
         });
-        let elsewhere = signers().any(|(_, s)| self.lives(s, now) && s.is_elsewhere(ask));
+        let elsewhere = signers().any(|(_, s)| self.holds(s, now) && s.is_elsewhere(ask));
         let names_held = vault.former.iter().any(|former| former.held);
         let ends = vault.former.iter().any(|former| former.until <= now);
         let former_in_use = elsewhere && (names_held || overdue(ask.names.since) || ends);
@@ -261,10 +287,10 @@ impl Roster {
         let mut answer = Acknowledged { in_use, former_in_use, ..Acknowledged::default() };
         let mut wakes = Vec::new();
         for (name, signer) in signers().filter(|(_, s)| s.is_late(ask)) {
-            if self.lives(signer, now) {
+            if self.holds(signer, now) {
                 answer.behind.push(name.clone());
                 // While no Lease can be heard, none runs out.
-                wakes.extend(Some(signer.until).filter(|until| *until > now));
+                wakes.extend(Some(signer.holds_until()).filter(|until| *until > now));
             } else {
                 answer.lost.push(name.clone());
             }
@@ -303,15 +329,16 @@ impl Roster {
         }
         let mut census = Census::default();
         for (namespace, place) in &self.places {
+            census.uncounted += place.surplus.len();
             let asks = asked.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
             for signer in place.signers.values() {
                 let since = asks.iter().filter(|(ask, _)| signer.is_late(ask)).map(|(_, since)| *since).min();
+                if let Some(since) = since.filter(|_| self.holds(signer, now)) {
+                    census.longest = census.longest.max(now.duration_since(since));
+                }
                 match since {
                     _ if !self.lives(signer, now) => census.lost += 1,
-                    Some(since) => {
-                        census.behind += 1;
-                        census.longest = census.longest.max(now.duration_since(since));
-                    }
+                    Some(_) => census.behind += 1,
                     None => census.current += 1,
                 }
             }

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::api::{
-    ANNOTATION_KEYS_IN_USE, HumanDuration, LABEL_MANAGED_BY, LABEL_SIGNER, MANAGED_BY, SignerReport,
+    ANNOTATION_KEYS_IN_USE, HumanDuration, LABEL_MANAGED_BY, LABEL_SIGNER, LONGEST_REPORT, MANAGED_BY,
+    SignerReport,
 };
 use crate::model::key::KeyFingerprint;
 
@@ -65,6 +66,7 @@ impl AcknowledgeArgs {
             kind: kind.to_owned(),
             instance,
             every: self.acknowledge_every,
+            hold: None,
             said: watch::channel(Said::default()).0,
         }
     }
@@ -107,10 +109,19 @@ pub struct Reporter {
     kind: String,
     instance: String,
     every: Duration,
+    /// For how long what signs may go on without this.
+    hold: Option<Duration>,
     said: watch::Sender<Said>,
 }
 
 impl Reporter {
+    /// It reports for another program, which goes on signing when this falls silent or ends: keys that it uses are held for
+    /// so long after that.
+    #[must_use]
+    pub fn for_another(self, hold: Duration) -> Self {
+        Self { hold: Some(hold), ..self }
+    }
+
     /// Every change of key Secrets up to this version is in use, but for those Secrets whose earlier version still is.
     /// `left`: a key that was in use is in use no more.
     pub fn reached(&self, version: Option<u64>, except: impl Iterator<Item = String>, left: bool) {
@@ -134,7 +145,13 @@ impl Reporter {
         self.say(report, left);
     }
 
-    fn say(&self, report: SignerReport, left: bool) {
+    fn say(&self, mut report: SignerReport, left: bool) {
+        let seconds = |hold: Duration| u32::try_from(hold.as_secs()).unwrap_or(u32::MAX);
+        report.hold_seconds = self.hold.map(seconds);
+        // Names of domains may be long.
+        if serde_json::to_string(&report).is_ok_and(|text| text.len() > LONGEST_REPORT) {
+            report.keys.clear();
+        }
         self.said.send_modify(|said| {
             said.report = Some(report);
             said.left += u64::from(left);
@@ -175,12 +192,12 @@ impl Reporter {
         }
     }
 
-    /// Says good-bye: this signer has ended.
-    pub async fn end(&self) {
-        if self.said.borrow().report.is_some()
-            && let Err(error) = self.write(None).await
-        {
-            tracing::debug!("the Lease {} could not be let go: {error}", self.name);
+    /// This has ended. The signer says good-bye; where another program goes on signing, the last word stays.
+    pub async fn end(&self, signing_goes_on: bool) {
+        let last = self.said.borrow().report.clone();
+        let Some(last) = last else { return };
+        if let Err(error) = self.write(Some(&last).filter(|_| signing_goes_on)).await {
+            tracing::debug!("the Lease {} could not be written for the last time: {error}", self.name);
         }
     }
 
@@ -287,5 +304,10 @@ mod tests {
         assert!(text.len() < 16_000, "{}", text.len());
         reporter.uses(names(MOST.1 + 1).map(|domain| (domain, vec![&key])), false);
         assert_eq!((said(), reporter.said.borrow().left), (SignerReport::default(), 1));
+        let long = |n: usize| (format!("{n}.{}", "a".repeat(200)), vec![&key]);
+        let reporter = reporter.for_another(Duration::from_secs(60));
+        reporter.uses((0..MOST.1).map(long), false);
+        let said = reporter.said.borrow().report.clone().unwrap();
+        assert_eq!(said, SignerReport { hold_seconds: Some(60), ..SignerReport::default() });
     }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Format, Owner, ReloadSignal, SyncOptions, Tell};
 use crate::api::HumanDuration;
+use crate::model::acknowledgement::REMEMBERED;
 use crate::signing::{AcknowledgeArgs, Reporter};
 
 /// Arguments of `dkim-operator sync`.
@@ -57,6 +58,13 @@ pub struct SyncArgs {
     /// What is said of the keys in use.
     #[command(flatten)]
     pub acknowledge: AcknowledgeArgs,
+    /// For how long after this has fallen silent or was stopped the keys are held that the signer uses, since it goes on with
+    /// what it has read: a day at most.
+    #[arg(long, env = "DKIM_OPERATOR_HOLD", default_value = "24h", value_parser = hold)]
+    pub hold: Duration,
+    /// The signer ends when this is stopped, as containers of one pod do: then nothing is held.
+    #[arg(long, env = "DKIM_OPERATOR_ENDS_WITH_SIGNER")]
+    pub ends_with_signer: bool,
     /// Where /healthz and /readyz are served.
     #[arg(long, env = "DKIM_OPERATOR_HEALTH_ADDR", default_value = "0.0.0.0:8080")]
     pub health_addr: SocketAddr,
@@ -87,7 +95,8 @@ impl SyncArgs {
                 hook_timeout: self.hook_timeout,
             },
             once: self.once.then_some(self.once_timeout),
-            reporter: reporter.filter(|_| !self.once),
+            reporter: reporter.filter(|_| !self.once).map(|reporter| reporter.for_another(self.hold)),
+            ends_with_signer: self.ends_with_signer,
         }
     }
 }
@@ -95,6 +104,14 @@ impl SyncArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = HumanDuration::parse(text)?;
     Duration::try_from(parsed.0).map_err(|_| "a time span is not negative".to_owned())
+}
+
+fn hold(text: &str) -> Result<Duration, String> {
+    let longest = Duration::try_from(REMEMBERED).unwrap_or_default();
+    duration(text)
+        .ok()
+        .filter(|hold| *hold <= longest)
+        .ok_or_else(|| "write a time span up to 24h".to_owned())
 }
 
 fn owner(text: &str) -> Result<Owner, String> {
@@ -137,6 +154,8 @@ mod tests {
         assert_eq!(options.tell.pid_file, Some(("/p".into(), ReloadSignal::Usr1)));
         assert_eq!(options.tell.hook, ["systemctl", "-q"]);
         assert_eq!((options.grace, options.once), (Duration::from_secs(900), None));
+        assert!(!options.ends_with_signer);
+        assert!(with(&["--namespace", "mail", "--hold", "25h"]).unwrap_err().contains("up to 24h"));
         assert!(with(&["--namespace", "mail", "--owner", "opendkim"]).unwrap_err().contains("no numeric id"));
         assert!(with(&["--namespace", "mail", "--grace=-1s"]).is_err());
     }

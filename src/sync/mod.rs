@@ -62,6 +62,8 @@ pub struct SyncOptions {
     pub once: Option<Duration>,
     /// Who says which keys are in use.
     pub reporter: Option<Reporter>,
+    /// The signer ends when this is stopped. Otherwise it goes on, and what was said of it stays said.
+    pub ends_with_signer: bool,
 }
 
 /// Keeps the files up to date until `stop`; `ready` turns true when they are for the first time.
@@ -75,7 +77,7 @@ pub async fn run(
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), SyncError> {
-    let SyncOptions { format, directory, owner, grace, tell, once, reporter } = options;
+    let SyncOptions { format, directory, owner, grace, tell, once, reporter, ends_with_signer } = options;
     let from_files = matches!(source, KeySource::Directory { .. });
     let disk = Disk::open(&directory, owner)?;
     let keeper = Keeper::new(disk, &directory, format, grace)?;
@@ -110,7 +112,7 @@ pub async fn run(
             () = &mut report => return Ok(()),
             () = &mut stop => {
                 if let Some(reporter) = &reporter {
-                    reporter.end().await;
+                    reporter.end(!ends_with_signer).await;
                 }
                 return Ok(());
             }

@@ -99,7 +99,7 @@ impl Install {
             let own = [vec!["--state-file".to_owned(), state, "--listen".to_owned()], listen].concat();
             dns.push(role(plane, &self, &scratch, "dns", &name, &own).await?);
         }
-        Ok(Operator { controller, dns, dns_addresses, notes, scratch })
+        Ok(Operator { controller, dns, dns_addresses, notes, scratch, install: self })
     }
 }
 
@@ -112,9 +112,18 @@ pub struct Operator {
     dns_addresses: Vec<Address>,
     notes: String,
     scratch: Scratch,
+    install: Install,
 }
 
 impl Operator {
+    /// Starts one more role that the chart installs, such as `milter`, with what its Deployment says and arguments of its own.
+    ///
+    /// # Errors
+    /// Where the chart lacks it, or it does not become ready; the error holds the tail of its log.
+    pub async fn start_role(&self, plane: &ControlPlane, component: &str, own: &[String]) -> Result<Role> {
+        role(plane, &self.install, &self.scratch, component, component, own).await
+    }
+
     /// Where the embedded DNS servers listen, one after the other.
     #[must_use]
     pub fn dns_addresses(&self) -> Vec<SocketAddr> {
@@ -198,6 +207,14 @@ impl Role {
     /// Where it cannot be started.
     pub async fn launch(&self) -> Result<()> {
         self.process.lock().await.start()
+    }
+
+    /// Ends it with TERM, as kubelet does.
+    ///
+    /// # Errors
+    /// Where it cannot be ended.
+    pub async fn stop(&self) -> Result<()> {
+        self.process.lock().await.stop().await.map(|_| ())
     }
 
     /// Makes it hang until [`Role::resume`].

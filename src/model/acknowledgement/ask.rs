@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::REMEMBERED;
 use crate::api::SignerReport;
 use crate::model::key::KeyFingerprint;
 use crate::model::keyring::later;
@@ -21,6 +22,12 @@ pub(super) struct Signer {
 }
 
 impl Signer {
+    /// Until when it is waited for if it is heard of no more.
+    pub fn holds_until(&self) -> Timestamp {
+        let hold = SignedDuration::from_secs(self.says.hold_seconds.unwrap_or_default().into());
+        later(self.until, hold.min(REMEMBERED))
+    }
+
     /// Whether it still uses a key that is left, as far as it says.
     pub fn is_behind(&self, ask: &Ask, left: &str) -> bool {
         match self.says.version {

@@ -211,6 +211,44 @@ fn one_that_is_silent_is_lost_and_not_waited_for() {
 }
 
 #[test]
+fn what_reports_for_another_is_waited_for_in_silence_and_not_for_ever() {
+    let hour = 3_600;
+    let mut roster = Roster::default();
+    renew(&mut roster, &SignerReport { hold_seconds: Some(3_600), ..up_to(49) }, 0);
+    let vault = switched(LAG + DRAIN, true);
+    let now = roster.look(&who("a"), told(&vault, 50), at(LEASE));
+    assert!(held(&now) && now.lost.is_empty() && now.behind == ["milter-1"]);
+    let census = roster.census(at(LEASE + LAG));
+    assert_eq!((census.lost, census.longest), (1, SignedDuration::from_secs(LAG)), "and it is told as lost");
+    let now = roster.look(&who("a"), told(&vault, 50), at(LEASE + hour - 1));
+    assert_eq!((held(&now), now.wake), (true, Some(at(LEASE + hour))));
+    let now = roster.look(&who("a"), told(&vault, 50), at(LEASE + hour));
+    assert!(!held(&now) && now.behind.is_empty() && now.lost == ["milter-1"]);
+    assert_eq!(roster.census(at(LEASE + hour)).longest, SignedDuration::ZERO);
+    // Whatever a Lease says.
+    renew(&mut roster, &SignerReport { hold_seconds: Some(u32::MAX), ..up_to(49) }, 0);
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), later(at(LEASE), REMEMBERED))));
+}
+
+#[test]
+fn more_leases_than_count_are_told_and_hold_nothing() {
+    let mut roster = Roster::default();
+    let hear = |roster: &mut Roster, n: usize, says: u64| {
+        roster.hear("mail", &format!("s{n}"), heard(says, up_to(says), 0), at(0));
+    };
+    (0..MOST_SIGNERS).for_each(|n| hear(&mut roster, n, 90));
+    hear(&mut roster, MOST_SIGNERS, 49);
+    let vault = switched(LAG + DRAIN, true);
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(0))));
+    let expected = Census { current: MOST_SIGNERS, uncounted: 1, ..Census::default() };
+    assert_eq!(roster.census(at(0)), expected);
+    roster.gone("mail", "s0", at(0));
+    hear(&mut roster, MOST_SIGNERS, 49);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(0))), "there is room for it now");
+    assert_eq!(roster.census(at(0)).uncounted, 0);
+}
+
+#[test]
 fn a_lease_that_is_listed_again_has_not_been_renewed() {
     let mut roster = Roster::default();
     renew(&mut roster, &up_to(49), 0);
