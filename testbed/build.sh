@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the servers the tests run against: etcd, kube-apiserver, kube-controller-manager, kubectl and helm; and external-dns,
-# as far as external-dns/main.go takes it in.
+# Builds the servers the tests run against: etcd, kube-apiserver, kube-controller-manager, kubectl and helm; external-dns, as
+# far as external-dns/main.go takes it in; and maddy, a mail server.
 #
 # They are built from source through the Go module proxy, at the versions pinned by the go.mod and go.sum
 # files beside this script, into a cache outside the work tree. What is there already is skipped. Progress
@@ -16,8 +16,9 @@ cache=${DKIM_TESTBED_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dkim-operator}
 # The same values are computed by src/binaries.rs: keep the order of the files.
 pins() { (cd "$here" && cat "$@" | sha256sum | cut -c1-16); }
 bin=$cache/testbed/$(pins {kubernetes,etcd,helm}/go.{mod,sum})/bin
-# Apart, so that another version of it does not have the others built again.
+# Apart, so that another version of one does not have the others built again.
 external_dns=$cache/testbed/$(pins external-dns/{go.mod,go.sum,main.go})/bin
+maddy=$cache/testbed/$(pins maddy/go.{mod,sum})/bin
 version=$(awk '$1 == "k8s.io/kubernetes" { print $2; exit }' "$here/kubernetes/go.mod")
 k8s_flags="-s -w -X k8s.io/component-base/version.gitVersion=$version"
 
@@ -30,6 +31,7 @@ kube-controller-manager|kubernetes|k8s.io/kubernetes/cmd/kube-controller-manager
 kubectl|kubernetes|k8s.io/kubernetes/cmd/kubectl|$k8s_flags|40 s
 helm|helm|helm.sh/helm/v4/cmd/helm|-s -w|1 min 50 s
 external-dns|external-dns|.|-s -w|1 min
+maddy|maddy|github.com/foxcpp/maddy/cmd/maddy|-s -w|2 min
 EOF
 }
 
@@ -43,7 +45,13 @@ in_assets() {
 }
 
 # The directory of a binary.
-home() { if [[ $1 == external-dns ]]; then printf '%s' "$external_dns"; else printf '%s' "$bin"; fi; }
+home() {
+  case $1 in
+    external-dns) printf '%s' "$external_dns" ;;
+    maddy) printf '%s' "$maddy" ;;
+    *) printf '%s' "$bin" ;;
+  esac
+}
 
 have() { [[ -x $(home "$1")/$1 ]] || in_assets "$1"; }
 
@@ -103,14 +111,14 @@ main() {
       say "go is not installed: version 1.26.6 or later is needed to build $(tr '\n' ' ' <<<"$wanted")"
       return 1
     fi
-    mkdir -p "$bin" "$external_dns"
+    mkdir -p "$bin" "$external_dns" "$maddy"
     exec 9>"$bin/../lock"
     if ! flock -n 9; then
       say "another build is running: waiting for it to finish"
       flock 9
     fi
     # What another run left behind when it was killed.
-    find "$bin" "$external_dns" -maxdepth 1 -name '.*' -type f -delete
+    find "$bin" "$external_dns" "$maddy" -maxdepth 1 -name '.*' -type f -delete
     wanted=$(missing)
   fi
   if [[ -n $wanted ]]; then

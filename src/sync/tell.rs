@@ -57,7 +57,10 @@ impl Tell {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::info!("{} is not there: the signer does not run yet", path.display());
+                tracing::warn!(
+                    "{} is not there, so the signer does not run yet: if it does, it is not told, and its old keys go all the same",
+                    path.display()
+                );
                 return Ok(());
             }
             Err(source) => return Err(TellError::PidFile { path: path.to_owned(), source }),

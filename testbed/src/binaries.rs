@@ -24,6 +24,8 @@ const EXTERNAL_DNS_PINS: [&[u8]; 3] = [
     include_bytes!("../external-dns/go.sum"),
     include_bytes!("../external-dns/main.go"),
 ];
+/// What pins maddy, likewise.
+const MADDY_PINS: [&[u8]; 2] = [include_bytes!("../maddy/go.mod"), include_bytes!("../maddy/go.sum")];
 /// What is taken from `KUBEBUILDER_ASSETS` where it is there.
 const ASSETS: [&str; 3] = ["etcd", "kube-apiserver", "kubectl"];
 
@@ -33,6 +35,7 @@ pub struct Binaries {
     assets: Option<PathBuf>,
     cache: PathBuf,
     external_dns: PathBuf,
+    maddy: PathBuf,
 }
 
 impl Binaries {
@@ -52,6 +55,7 @@ impl Binaries {
             assets: set("KUBEBUILDER_ASSETS"),
             cache: bin(&PINS),
             external_dns: bin(&EXTERNAL_DNS_PINS),
+            maddy: bin(&MADDY_PINS),
         };
         found.etcd()?;
         found.kube_apiserver()?;
@@ -103,9 +107,15 @@ impl Binaries {
     /// # Errors
     /// Where it is missing.
     pub fn external_dns(&self) -> Result<PathBuf> {
-        let (name, searched) = ("external-dns".to_owned(), self.external_dns.display().to_string());
-        let path = self.external_dns.join(&name);
-        if is_executable(&path) { Ok(path) } else { Err(Error::BinaryMissing { name, searched }) }
+        apart(&self.external_dns, "external-dns")
+    }
+
+    /// The path of maddy, a mail server.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn maddy(&self) -> Result<PathBuf> {
+        apart(&self.maddy, "maddy")
     }
 
     /// The directories that hold those of Kubernetes, in the order of preference: for a `PATH`.
@@ -124,6 +134,15 @@ impl Binaries {
             },
         )
     }
+}
+
+/// The path of what has a directory of its own.
+fn apart(directory: &Path, name: &str) -> Result<PathBuf> {
+    let path = directory.join(name);
+    if is_executable(&path) {
+        return Ok(path);
+    }
+    Err(Error::BinaryMissing { name: name.to_owned(), searched: directory.display().to_string() })
 }
 
 /// The path of a program of the system, in `PATH` or where administrators' programs are.

@@ -24,7 +24,7 @@ pub(super) fn tables(view: &View<'_>) -> Vec<Table> {
             if let Some(seconds) = s.expiration_seconds {
                 let _ = writeln!(text, "            sig_expiry {seconds}s");
             }
-            text.push_str("            require_sender_match off\n        }\n");
+            text.push_str("        }\n");
         }
         text.push_str("    }\n}\n");
     }

@@ -2,12 +2,14 @@
 
 mod client;
 mod exim;
+mod maddy;
 mod postfix;
 mod sendmail;
 mod sink;
 
 pub use client::Submission;
 pub use exim::{Exim, EximDkim};
+pub use maddy::Maddy;
 pub use postfix::Postfix;
 pub use sendmail::Sendmail;
 pub use sink::{Mail, Sink};
