@@ -38,6 +38,38 @@ fn installs_with_everything_chosen() {
     insta::assert_snapshot!(template(&["--values", values.to_str().unwrap()]).unwrap());
 }
 
+/// The arguments of each Deployment, in the order of the roles.
+fn arguments(manifests: &str) -> Vec<Vec<&str>> {
+    let blocks = manifests.split("\n          args:\n").skip(1);
+    blocks.map(|block| block.lines().map_while(|line| line.trim().strip_prefix("- ")).collect()).collect()
+}
+
+/// Whether the binary takes a command line. It stops at --help, behind which nothing is read.
+fn takes(args: &[&str]) -> Result<(), String> {
+    let binary = env!("CARGO_BIN_EXE_dkim-operator");
+    let output = Command::new(binary).args(args).arg("--help").output().expect("the binary runs");
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(complaint) }
+}
+
+#[test]
+fn every_role_takes_the_arguments_that_it_is_given() {
+    let values = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/chart-values.yaml");
+    let milter = ["--set", "milter.enabled=true", "--set", "milter.mtaNetworks={10.0.0.0/8}"];
+    for chosen in [&milter[..], &["--values", values]] {
+        let manifests = template(chosen).unwrap();
+        let roles = arguments(&manifests);
+        let names: Vec<&str> = roles.iter().map(|args| args[0]).collect();
+        assert_eq!(names, ["controller", "dns", "milter"]);
+        for args in roles {
+            assert!(args.len() > 1, "{args:?}");
+            takes(&args).unwrap();
+            takes(&[&args[..], &["--no-such-thing"]].concat()).expect_err("nobody knows it");
+        }
+    }
+    takes(&["milter", "--on-failure=perhaps"]).expect_err("a value that it does not know");
+}
+
 #[test]
 fn keeps_the_definitions_when_it_goes() {
     let text = template(&["--show-only", "templates/crds.yaml"]).unwrap();
