@@ -14,7 +14,7 @@ use dkim_operator::milter::{
     self, Group, KeyPlace, Limits, MacroRule, MilterOptions, Mode, OnFailure, OnUnsignable, Policy,
     SocketSpec,
 };
-use dkim_operator::signing::{AcknowledgeArgs, KeySource, Unknown, run_sign};
+use dkim_operator::signing::{AcknowledgeArgs, KeySource, Unknown, WATCH_TIMEOUT, run_sign};
 use dkim_operator::sync::{self, SyncArgs, SyncError};
 use dkim_operator::{crds, probes};
 use ipnet::IpNet;
@@ -374,7 +374,8 @@ async fn run_sync(args: SyncArgs) -> Result<(), Failure> {
     let source = match (&args.key_dir, &args.namespace) {
         (Some(path), _) => KeySource::Directory { path: path.clone(), every: args.look_every },
         (None, Some(namespace)) => {
-            KeySource::Secrets { client: client().await?, namespace: namespace.clone() }
+            let (client, _) = watching_client().await?;
+            KeySource::Secrets { client, namespace: namespace.clone() }
         }
         (None, None) => return Err(Failure::NoKeys),
     };
@@ -410,11 +411,8 @@ async fn run_milter(args: MilterArgs) -> Result<(), Failure> {
             ((KeyPlace::Directory { path, poll: args.poll }, "the key directory"), reporter)
         }
         (None, namespace) => {
-            let mut config = kube::Config::infer().await?;
-            // A connection that nobody is behind any more is noticed once no watch can be that long.
-            config.read_timeout = Some(milter::WATCH_TIMEOUT);
-            let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
-            let client = kube::Client::try_from(config)?;
+            let (client, own) = watching_client().await?;
+            let namespace = namespace.unwrap_or(own);
             let reporter = args
                 .acknowledge
                 .namespace(Some(&namespace))
@@ -467,6 +465,15 @@ fn all_descriptors() {
 async fn client() -> Result<kube::Client, Failure> {
     let config = kube::Config::infer().await?;
     Ok(kube::Client::try_from(config)?)
+}
+
+/// A client that follows key Secrets, and the namespace of its account. A connection that nobody is behind any more is noticed
+/// once no watch can be that long.
+async fn watching_client() -> Result<(kube::Client, String), Failure> {
+    let mut config = kube::Config::infer().await?;
+    config.read_timeout = Some(WATCH_TIMEOUT);
+    let namespace = config.default_namespace.clone();
+    Ok((kube::Client::try_from(config)?, namespace))
 }
 
 /// Ends when the process is asked to stop.

@@ -64,33 +64,16 @@ pub fn render(report: &VerifyReport, output: Output) -> Result<String, CliError>
 mod tests {
     use super::*;
     use crate::model::name::DomainName;
-    use crate::signing::{Alignment, BodyHash, Hop, KeyReport, SignatureReport};
+    use crate::signing::testing::shown;
+    use crate::signing::{Alignment, BodyHash, SignatureReport};
 
     fn report(verdicts: &[(Verdict, Alignment)]) -> VerifyReport {
         let signature = |(verdict, alignment): &(Verdict, Alignment)| SignatureReport {
-            d: "contoso.com".into(),
             s: "selector1".into(),
-            a: "rsa-sha256".into(),
-            canonicalization: Some("relaxed/relaxed".into()),
-            headers: ["From", "To", "Subject"].map(str::to_owned).to_vec(),
-            signed_at: jiff::Timestamp::from_second(1_700_000_000).ok(),
-            expires_at: None,
             body_hash: Some(BodyHash { signed: "AAAA".into(), computed: "AAAA".into() }),
-            key: Some(KeyReport {
-                name: "selector1._domainkey.contoso.com".into(),
-                chain: vec![Hop {
-                    name: "selector1._domainkey.contoso.com".into(),
-                    target: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
-                    ttl: 3600,
-                }],
-                found: "an RSA key of 2048 bits".into(),
-                ttl: Some(300),
-            }),
-            verdict: *verdict,
-            asked: Some("selector1._domainkey.contoso.com".into()),
             reason: "header and body are as they were signed".into(),
             cause: None,
-            alignment: *alignment,
+            ..shown(*verdict, *alignment)
         };
         let from = DomainName::parse("contoso.com").ok();
         VerifyReport { from, from_problem: None, signatures: verdicts.iter().map(signature).collect() }

@@ -34,9 +34,6 @@ pub use socket::{Group, Mode, SocketError, SocketSpec};
 
 use crate::signing::{Reporter, report};
 
-/// A request for a watch that was silent for this long has lost its server.
-pub const WATCH_TIMEOUT: Duration = Duration::from_secs(keys::WATCH_SECONDS as u64 + 30);
-
 /// Where keys come from.
 pub enum KeyPlace {
     /// A directory: one domain's mounted Secret, or a directory for each domain.

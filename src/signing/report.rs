@@ -277,6 +277,7 @@ impl fmt::Display for SignatureReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signing::testing::shown;
 
     #[test]
     fn alignment_is_by_organisation() {
@@ -295,36 +296,6 @@ mod tests {
         assert_eq!(Alignment::of("mail.contoso.co.uk", Some(&british)), Alignment::Relaxed);
         let hosted = DomainName::parse("contoso.onmail.example").unwrap();
         assert_eq!(Alignment::of("fabrikam.onmail.example", Some(&hosted)), Alignment::Relaxed);
-    }
-
-    /// Signatures as a report shows them.
-    pub(crate) fn shown(verdict: Verdict, alignment: Alignment) -> SignatureReport {
-        let at = |second| Timestamp::from_second(second).ok();
-        SignatureReport {
-            d: "contoso.com".into(),
-            s: "selector1\u{1b}[31m".into(),
-            a: "rsa-sha256".into(),
-            canonicalization: Some("relaxed/relaxed".into()),
-            headers: vec!["From".into(), "Subject".into()],
-            signed_at: at(1_700_000_000),
-            expires_at: at(1_700_604_800),
-            body_hash: Some(BodyHash { signed: "AAAA".into(), computed: "BBBB".into() }),
-            key: Some(KeyReport {
-                name: "selector1._domainkey.contoso.com".into(),
-                chain: vec![Hop {
-                    name: "selector1._domainkey.contoso.com".into(),
-                    target: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
-                    ttl: 3600,
-                }],
-                found: "an RSA key of 2048 bits".into(),
-                ttl: Some(300),
-            }),
-            verdict,
-            asked: Some("selector1._domainkey.contoso.com".into()),
-            reason: "the body was changed after signing (bh= is another hash)".into(),
-            cause: Some("2 lines were appended on the way, behind line 3, beginning with \"-- \"".into()),
-            alignment,
-        }
     }
 
     #[test]

@@ -6,20 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::Api;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use zeroize::Zeroize;
 
 use super::bundle::{Files, KeyBundle, resolve, secret_path};
 use super::fault::{KeyDirError, KeyDirFault};
 use super::store::{Layout, layouts};
-use crate::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY, version_number};
-use crate::model::name::DomainName;
+use super::watch::{Change, News, SecretWatch, wipe};
+use crate::api::version_number;
 
 /// How often a directory is looked at again that may be in the middle of a change.
 const LOOKS: u32 = 4;
@@ -65,7 +60,7 @@ impl KeySource {
         match self {
             Self::Directory { path, every } => follow_directory(path, every, &events).await,
             Self::Secrets { client, namespace } => {
-                follow_secrets(Api::namespaced(client, &namespace), &events).await;
+                follow_secrets(SecretWatch::new(client, &namespace), &events).await;
             }
         }
     }
@@ -94,7 +89,7 @@ async fn follow_directory(path: PathBuf, every: Duration, events: &mpsc::Sender<
 
 /// What was read from a directory.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     bundles: BTreeMap<PathBuf, Arc<KeyBundle>>,
     problems: BTreeMap<PathBuf, String>,
     complete: bool,
@@ -102,7 +97,7 @@ struct Known {
 
 impl Known {
     /// Looks once, or a few times where something seems to be in the middle of a change.
-    fn look(mut self, directory: &Path) -> (Vec<KeyEvent>, Self) {
+    pub(super) fn look(mut self, directory: &Path) -> (Vec<KeyEvent>, Self) {
         let mut look = 1;
         loop {
             let real = resolve(directory);
@@ -179,52 +174,50 @@ impl Known {
     }
 }
 
-async fn follow_secrets(api: Api<Secret>, events: &mpsc::Sender<KeyEvent>) {
-    // Those without a domain are no key Secrets.
-    let labels = format!("{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_DOMAIN}");
-    let stream = watcher(api, watcher::Config::default().labels(&labels)).default_backoff();
-    let mut stream = std::pin::pin!(stream);
+async fn follow_secrets(mut watch: SecretWatch, events: &mpsc::Sender<KeyEvent>) {
     let mut known: BTreeSet<PathBuf> = BTreeSet::new();
-    let mut listed: Option<BTreeSet<PathBuf>> = None;
-    // A list shows at least what the newest of its objects was written with.
-    let mut version: Option<u64> = None;
+    let mut listed: BTreeSet<PathBuf> = BTreeSet::new();
     loop {
-        let event = tokio::select! {
-            event = stream.next() => event,
+        let news = tokio::select! {
+            news = watch.next() => news,
             () = events.closed() => return,
         };
         let mut told = Vec::new();
-        match event {
-            None => return,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "the key Secrets cannot be watched; what was read before stays good");
+        match news {
+            News::Begun => listed.clear(),
+            News::Reached => {}
+            News::Page(secrets) => {
+                for (path, event) in secrets.into_iter().map(read_secret) {
+                    listed.insert(path.clone());
+                    known.insert(path);
+                    told.push(event);
+                }
             }
             // What is listed is what counts: etcd may have been put back to an earlier state.
-            Some(Ok(Event::Init)) => (listed, version) = (Some(BTreeSet::new()), None),
-            Some(Ok(Event::InitApply(secret) | Event::Apply(secret))) => {
-                version = version.max(version_number(secret.metadata.resource_version.as_deref()));
-                let (path, event) = read_secret(secret);
-                if let Some(listed) = &mut listed {
-                    listed.insert(path.clone());
-                }
-                known.insert(path);
-                told.push(event);
-                told.extend(version.filter(|_| listed.is_none()).map(KeyEvent::Version));
-            }
-            Some(Ok(Event::Delete(secret))) => {
-                let path = secret_path(&secret);
-                known.remove(&path);
-                version = version.max(version_number(secret.metadata.resource_version.as_deref()));
-                wipe(secret);
-                told.push(KeyEvent::Gone(path));
-                told.extend(version.map(KeyEvent::Version));
-            }
-            Some(Ok(Event::InitDone)) => {
-                let there = listed.take().unwrap_or_default();
-                told.extend(known.difference(&there).cloned().map(KeyEvent::Gone));
-                known = there;
-                told.extend(version.map(KeyEvent::Version));
+            News::Listed(version) => {
+                told.extend(known.difference(&listed).cloned().map(KeyEvent::Gone));
+                known = std::mem::take(&mut listed);
+                told.extend(version_number(Some(&version)).map(KeyEvent::Version));
                 told.push(KeyEvent::Complete);
+            }
+            News::Changed(changes, version) => {
+                for change in changes {
+                    let (path, event) = match change {
+                        Change::Is(secret) => read_secret(secret),
+                        Change::Gone(secret) => {
+                            let path = secret_path(&secret);
+                            wipe(secret);
+                            (path.clone(), KeyEvent::Gone(path))
+                        }
+                    };
+                    if matches!(event, KeyEvent::Gone(_)) {
+                        known.remove(&path);
+                    } else {
+                        known.insert(path);
+                    }
+                    told.push(event);
+                }
+                told.extend(version_number(Some(&version)).map(KeyEvent::Version));
             }
         }
         for event in told {
@@ -243,92 +236,6 @@ fn read_secret(secret: Secret) -> (PathBuf, KeyEvent) {
     };
     wipe(secret);
     (path, event)
-}
-
-/// The copy of the keys that came from the API server.
-fn wipe(secret: Secret) {
-    for (_, mut bytes) in secret.data.into_iter().flatten() {
-        bytes.0.zeroize();
-    }
-}
-
-/// What the events have told so far. Where two sources are for one domain, the first by its path counts.
-#[derive(Debug, Default)]
-pub struct KeySet {
-    bundles: BTreeMap<PathBuf, Arc<KeyBundle>>,
-    /// What could not be used, and still cannot.
-    problems: BTreeSet<PathBuf>,
-    complete: bool,
-    version: Option<u64>,
-}
-
-/// Whether a problem is of what is at that path: the path itself, or a file in it.
-fn is_at(problem: &Path, path: &Path) -> bool {
-    problem == path || problem.parent() == Some(path)
-}
-
-impl KeySet {
-    /// Takes an event; tells what is wrong where something is.
-    ///
-    /// # Errors
-    /// [`KeyDirError`] to be shown; the set is good all the same.
-    pub fn take(&mut self, event: KeyEvent) -> Result<(), KeyDirError> {
-        match event {
-            KeyEvent::Keys(path, bundle) => {
-                let domain = bundle.domain().clone();
-                self.problems.retain(|problem| !is_at(problem, &path));
-                self.bundles.insert(path.clone(), bundle);
-                let other = self.bundles.iter().find(|(p, b)| **p != path && *b.domain() == domain);
-                if let Some((other, _)) = other {
-                    return Err(KeyDirFault::Twice { domain, other: other.clone() }.at(&path));
-                }
-            }
-            KeyEvent::Broken(error) => {
-                self.problems.insert(error.path.clone());
-                return Err(error);
-            }
-            KeyEvent::Gone(path) => {
-                self.problems.retain(|problem| !is_at(problem, &path));
-                self.bundles.remove(&path);
-            }
-            KeyEvent::Complete => self.complete = true,
-            KeyEvent::Version(version) => self.version = Some(version),
-        }
-        Ok(())
-    }
-
-    /// Whether everything there is has been told.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    /// How much is there that cannot be used: as many domains may have keys that are not known.
-    #[must_use]
-    pub fn problems(&self) -> usize {
-        self.problems.len()
-    }
-
-    /// Where it is.
-    pub fn problem_paths(&self) -> impl Iterator<Item = &Path> {
-        self.problems.iter().map(PathBuf::as_path)
-    }
-
-    /// The resourceVersion up to which every change of the Secrets was told.
-    #[must_use]
-    pub fn version(&self) -> Option<u64> {
-        self.version
-    }
-
-    /// Each domain's keys, sorted by domain.
-    #[must_use]
-    pub fn domains(&self) -> BTreeMap<&DomainName, &Arc<KeyBundle>> {
-        let mut domains = BTreeMap::new();
-        for bundle in self.bundles.values() {
-            domains.entry(bundle.domain()).or_insert(bundle);
-        }
-        domains
-    }
 }
 
 #[cfg(test)]
@@ -397,34 +304,6 @@ mod tests {
         dir.domain("a", "a.com", &[KeyKind::Ed25519]);
         let told = names(&known.look(dir.path()).0);
         assert_eq!((told[0].as_str(), told.last().unwrap().as_str()), ("keys a", "complete"));
-    }
-
-    #[test]
-    fn a_set_keeps_what_breaks_and_takes_the_first_of_two() {
-        let dir = KeyDir::new();
-        for (below, domain) in [("a", "a.com"), ("b", "b.com"), ("c", "a.com")] {
-            dir.domain(below, domain, &[KeyKind::Ed25519]);
-        }
-        let mut set = KeySet::default();
-        let (told, known) = Known::default().look(dir.path());
-        let problems: Vec<String> =
-            told.into_iter().filter_map(|e| set.take(e).err()).map(|e| e.to_string()).collect();
-        assert_eq!(problems.len(), 1);
-        assert!(problems[0].contains("/c: it is for a.com"), "{problems:?}");
-        assert!(set.is_complete());
-        broken_json(&dir.path().join("b"));
-        let (told, known) = known.look(dir.path());
-        for event in told {
-            assert!(set.take(event).is_err());
-        }
-        assert_eq!(set.domains().len(), 2);
-        assert_eq!(set.problems(), 1);
-        fs::remove_dir_all(dir.path().join("b")).unwrap();
-        for event in known.look(dir.path()).0 {
-            set.take(event).unwrap();
-        }
-        assert_eq!(set.problems(), 0);
-        assert_eq!(set.domains().len(), 1);
     }
 
     #[test]

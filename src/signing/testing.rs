@@ -1,9 +1,10 @@
-//! What the tests of this room share: directories of keys, made on the spot.
+//! What tests share: directories of keys, made on the spot, and what is reported of a signature.
 
 use std::fs;
 use std::path::Path;
 
 use getrandom::SysRng;
+use jiff::Timestamp;
 
 use crate::api::Canonicalization;
 use crate::api::signing_config::{
@@ -11,6 +12,7 @@ use crate::api::signing_config::{
 };
 use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PrivateKey};
 use crate::model::name::DomainName;
+use crate::signing::{Alignment, BodyHash, Hop, KeyReport, SignatureReport, Verdict};
 
 pub fn signature_config(algorithm: Algorithm) -> SignatureConfig {
     SignatureConfig {
@@ -94,4 +96,34 @@ pub fn edit_json(dir: &Path, edit: impl Fn(&mut serde_json::Value)) {
 
 pub fn broken_json(dir: &Path) {
     fs::write(dir.join(SIGNING_FILE), "{").unwrap();
+}
+
+/// A signature as a report shows it, with something from the message that no terminal should see.
+pub fn shown(verdict: Verdict, alignment: Alignment) -> SignatureReport {
+    let at = |second| Timestamp::from_second(second).ok();
+    SignatureReport {
+        d: "contoso.com".into(),
+        s: "selector1\u{1b}[31m".into(),
+        a: "rsa-sha256".into(),
+        canonicalization: Some("relaxed/relaxed".into()),
+        headers: vec!["From".into(), "Subject".into()],
+        signed_at: at(1_700_000_000),
+        expires_at: at(1_700_604_800),
+        body_hash: Some(BodyHash { signed: "AAAA".into(), computed: "BBBB".into() }),
+        key: Some(KeyReport {
+            name: "selector1._domainkey.contoso.com".into(),
+            chain: vec![Hop {
+                name: "selector1._domainkey.contoso.com".into(),
+                target: "selector1-contoso-com._domainkey.contoso.onmail.example".into(),
+                ttl: 3600,
+            }],
+            found: "an RSA key of 2048 bits".into(),
+            ttl: Some(300),
+        }),
+        verdict,
+        asked: Some("selector1._domainkey.contoso.com".into()),
+        reason: "the body was changed after signing (bh= is another hash)".into(),
+        cause: Some("2 lines were appended on the way, behind line 3, beginning with \"-- \"".into()),
+        alignment,
+    }
 }

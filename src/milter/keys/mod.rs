@@ -21,7 +21,7 @@ use crate::model::key::KeyFingerprint;
 use crate::signing::{KeyDirError, KeyStore, Reporter};
 
 pub use directory::follow_directory;
-pub use secrets::{WATCH_SECONDS, follow_secrets};
+pub use secrets::follow_secrets;
 
 /// Most domains that are named in one line of the log.
 const NAMED: usize = 5;
