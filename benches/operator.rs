@@ -91,7 +91,7 @@ fn name(number: usize) -> String {
 }
 
 /// From the first create until each domain has both keys, in the Secret and published. As many keys are made by the crate
-/// alone, half of them before and half of them after: a machine that is shared is not always as fast.
+/// alone, half of them before and half of them after: processors are not always as fast.
 async fn onboard(world: &World, namespace: &str) {
     let api: Api<DkimDomain> = world.domains(namespace);
     settle(world).await;

@@ -46,6 +46,8 @@ pub struct Applied {
     pub secret: Version,
     /// The same, to be compared.
     pub secret_number: Option<u64>,
+    /// Why the record set could not be written. The Secret was: what has changed is to be told.
+    pub fault: Option<Error>,
 }
 
 /// The objects as they are.
@@ -100,7 +102,10 @@ pub async fn apply(
     }
     let secret = write_secret(ctx, order, owner, custodian, &stored).await?;
     let spec = record_spec(&record_set, &stored.vault, order, &[], now);
-    let record_set = claim::save(ctx, &record_set, spec).await?;
+    let (record_set, fault) = match claim::save(ctx, &record_set, spec).await {
+        Ok(saved) => (saved, None),
+        Err(error) => (record_set, Some(error)),
+    };
     Ok(Applied {
         custody: stored.custody(),
         vault: stored.vault,
@@ -109,6 +114,7 @@ pub async fn apply(
         record_set: version(&record_set.metadata),
         secret: version(&secret),
         secret_number: version_number(secret.resource_version.as_deref()),
+        fault,
     })
 }
 
@@ -133,6 +139,7 @@ pub fn nothing(
         record_set: version(&record_set.metadata),
         secret: glance.secret,
         secret_number: glance.number,
+        fault: None,
     })
 }
 

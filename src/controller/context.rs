@@ -13,6 +13,9 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
 use super::Guarded;
@@ -93,7 +96,7 @@ pub struct Context {
     /// The signers that report.
     pub signers: Signers,
     /// Counters.
-    pub metrics: Metrics,
+    pub metrics: Counters,
     lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
     contenders: Mutex<HashMap<DomainName, BTreeSet<(String, String)>>>,
     contested: Mutex<HashMap<DomainName, Instant>>,
@@ -141,7 +144,7 @@ impl Context {
             glances: Glances::default(),
             departures: Departures::default(),
             signers: Signers::new(options),
-            metrics: Metrics::default(),
+            metrics: Counters::default(),
             lookers: Mutex::default(),
             contenders: Mutex::default(),
             contested: Mutex::default(),
@@ -297,23 +300,22 @@ impl Backoff {
     }
 }
 
-/// Counters of the controller.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    counts: [std::sync::atomic::AtomicU64; 4],
+/// What is counted.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// Reconciles that failed, by class.
+    failed: Family<[(&'static str, &'static str); 1], Counter>,
 }
 
-impl Metrics {
+impl Counters {
+    /// Has them shown.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Reconciles that failed and are tried again, by what the error asks for";
+        registry.register("reconcile_errors", help, self.failed.clone());
+    }
+
     /// Counts a failed reconcile.
     pub fn errors(&self, class: Class) {
-        use std::sync::atomic::Ordering;
-        let [conflict, transient, forbidden, refused] = &self.counts;
-        let counter = match class {
-            Class::Conflict => conflict,
-            Class::Transient => transient,
-            Class::Forbidden => forbidden,
-            Class::Refused => refused,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.failed.get_or_create(&[("class", class.label())]).inc();
     }
 }

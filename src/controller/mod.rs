@@ -82,12 +82,13 @@ async fn reconcile_domain(
         ctx.forget(key);
         return release::finalize(ctx, domain, &owner).await;
     }
+    // Before they are gone by: what changes meanwhile is to be seen as a change.
+    let surroundings = ctx.surroundings(domain, key);
     let order = match observe::order(ctx, domain).await? {
         Ok(order) => order,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };
     ctx.contend(&order.domain, key);
-    let surroundings = ctx.surroundings(domain, key);
     let set_seen = ctx.cached_record_set(order.domain.as_str()).and_then(|set| version(&set.metadata));
     let domain_seen = version(&domain.metadata);
     if let Some(rest) = ctx.memory.at_rest(key, domain_seen, set_seen, surroundings, ctx.clock.now()) {
@@ -192,7 +193,7 @@ async fn reconcile_domain(
         }
         other => other?,
     };
-    wipe(custodian);
+    drop(custodian);
     if glance.is_none() {
         let (vault, custody) = (applied.vault.clone(), applied.custody.clone());
         let (secret, number) = (applied.secret, applied.secret_number);
@@ -217,12 +218,16 @@ async fn reconcile_domain(
     let import_fault = import_fault.as_deref();
     let facts = status::Facts { import_fault, publishing, ..facts };
     report::tell_changes(ctx, domain, &facts, &applied.changes).await;
+    if let Some(error) = applied.fault {
+        return Err(error);
+    }
     if domain.status.is_none() && !seen.any() && !applied.changes.is_empty() {
         // The first look is under way; status need not be written twice in a moment.
         return Ok(Action::requeue(FIRST_LOOK));
     }
     let written = report::report(ctx, domain, &facts).await?;
-    let wake = [decision.wake, applied.next_end, signers.wake].into_iter().flatten().min();
+    let stale = glance.as_ref().map(|glance| glance.until);
+    let wake = [decision.wake, applied.next_end, signers.wake, stale].into_iter().flatten().min();
     let rest = rest(ctx, wake);
     if !decision.look {
         let after = Versions {
@@ -235,12 +240,6 @@ async fn reconcile_domain(
         ctx.memory.remember(key, before, after, surroundings, until);
     }
     Ok(Action::requeue(rest))
-}
-
-fn wipe(custodian: Custodian) {
-    if let Some(mut secret) = custodian.there {
-        secret::wipe(&mut secret);
-    }
 }
 
 /// For how long nothing is to be done if nothing changes.

@@ -79,6 +79,14 @@ pub struct Custodian {
     pub stored: Option<Stored>,
 }
 
+impl Drop for Custodian {
+    fn drop(&mut self) {
+        if let Some(secret) = &mut self.there {
+            secret::wipe(secret);
+        }
+    }
+}
+
 /// Reads the key Secret. Where it is still `known`, as the last reconcile left it, its keys are not checked again.
 ///
 /// # Errors

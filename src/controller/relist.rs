@@ -10,7 +10,7 @@ use kube::runtime::watcher::Event;
 pub enum News<K, T> {
     /// It is there, or was just deleted: as the watch saw it last.
     Seen(T),
-    /// It was there before the watch was interrupted, and is not there any more.
+    /// It was there before the watch was interrupted and is not there any more, or what is kept of it is another now.
     Gone(K),
 }
 
@@ -27,7 +27,7 @@ impl<I, K> Default for Relist<I, K> {
     }
 }
 
-impl<I: Eq + Hash, K> Relist<I, K> {
+impl<I: Eq + Hash, K: PartialEq> Relist<I, K> {
     /// Takes what the watch says. `of` gives an object's identity and what is to be kept of it.
     pub fn follow<T>(&mut self, event: Event<T>, of: impl Fn(&T) -> (I, K)) -> Vec<News<K, T>> {
         match event {
@@ -43,13 +43,14 @@ impl<I: Eq + Hash, K> Relist<I, K> {
             Event::InitDone => {
                 let Some(listed) = self.listing.take() else { return Vec::new() };
                 let before = std::mem::replace(&mut self.known, listed);
-                let gone = before.into_iter().filter(|(id, _)| !self.known.contains_key(id));
+                let gone = before.into_iter().filter(|(id, kept)| self.known.get(id) != Some(kept));
                 gone.map(|(_, kept)| News::Gone(kept)).collect()
             }
             Event::Apply(object) => {
                 let (id, kept) = of(&object);
-                self.known.insert(id, kept);
-                vec![News::Seen(object)]
+                let other = self.known.get(&id).is_some_and(|before| *before != kept);
+                let before = self.known.insert(id, kept).filter(|_| other).map(News::Gone);
+                before.into_iter().chain([News::Seen(object)]).collect()
             }
             Event::Delete(object) => {
                 self.known.remove(&of(&object).0);
@@ -62,6 +63,18 @@ impl<I: Eq + Hash, K> Relist<I, K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_it_may_become_another() {
+        let mut watch = Relist::default();
+        let mut follow = |event| watch.follow(event, |(id, kept): &(u8, u8)| (*id, *kept));
+        assert_eq!(follow(Event::Apply((1, 7))), [News::Seen((1, 7))]);
+        assert_eq!(follow(Event::Apply((1, 7))), [News::Seen((1, 7))]);
+        assert_eq!(follow(Event::Apply((1, 8))), [News::Gone(7), News::Seen((1, 8))]);
+        follow(Event::Init);
+        follow(Event::InitApply((1, 9)));
+        assert_eq!(follow(Event::InitDone), [News::Gone(8)]);
+    }
 
     #[test]
     fn what_a_new_list_lacks_is_gone() {

@@ -51,6 +51,7 @@ pub async fn run(
 
     options.metrics.register(|registry| {
         registry.register_collector(Box::new(signers::Gauges(ctx.clone())));
+        ctx.metrics.register(registry);
     });
 
     // One watch feeds two: what it sees wakes DkimDomains, and goes on to the objects' own controller.
