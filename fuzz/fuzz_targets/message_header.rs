@@ -1,7 +1,9 @@
-//! Any header: no panic, and every domain that is found in `From:` is one that can be signed for.
+//! Any header: no panic, every domain that is found in `From:` is one that can be signed for, and whatever Sendmail will change,
+//! `From:` is signed.
 
 #![no_main]
 
+use dkim_operator_fuzz::milter::sendmail::foresee;
 use dkim_operator_fuzz::model::name::DomainName;
 use dkim_operator_fuzz::signing::address::author_domains;
 use dkim_operator_fuzz::signing::header::Header;
@@ -20,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(domains) = author_domains(bytes) {
         valid(&domains);
     }
-    let Ok(header) = Header::parse(bytes) else { return };
+    let Ok(mut header) = Header::parse(bytes) else { return };
     if let Ok(domains) = header.author_domains() {
         valid(&domains);
     }
@@ -29,4 +31,9 @@ fuzz_target!(|bytes: &[u8]| {
     let owned = names.map(str::to_owned);
     let signed = header.signed_names(&owned, true);
     assert_eq!(header.select(&signed).len() + 3, signed.len(), "each name once more than it occurs");
+    let froms = header.count("From");
+    if foresee(&mut header).is_ok() {
+        let signed = header.signed_names(&owned, true);
+        assert_eq!(signed.iter().filter(|name| **name == "From").count(), froms + 1);
+    }
 });

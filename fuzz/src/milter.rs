@@ -1,2 +1,4 @@
+#[path = "../../src/milter/sendmail.rs"]
+pub mod sendmail;
 #[path = "../../src/milter/wire/mod.rs"]
 pub mod wire;

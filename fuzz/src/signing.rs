@@ -2,3 +2,5 @@
 pub mod address;
 #[path = "../../src/signing/header.rs"]
 pub mod header;
+
+pub use header::Header;
