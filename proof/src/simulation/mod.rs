@@ -2,9 +2,12 @@
 //! tenant that makes mistakes, for ever the same from the same seed. Every message is verified with what some resolver
 //! may legally hold when it arrives.
 
+mod calendar;
 mod domain;
 mod history;
+mod look;
 mod mail;
+mod tenant;
 
 use std::thread;
 
@@ -35,6 +38,8 @@ pub struct Size {
 pub struct Outcome {
     /// Messages signed and verified.
     pub messages: u64,
+    /// Their signatures: some are signed twice.
+    pub signatures: u64,
     /// Of these, those that a receiver could not verify, through no fault of the tenant.
     pub unverifiable: u64,
     /// Of these, those that failed because the tenant had taken the CNAME away while it was in use.
@@ -45,6 +50,8 @@ pub struct Outcome {
     pub unsigned: u64,
     /// Rotations.
     pub rotations: u64,
+    /// Moves that came to their end.
+    pub moves: u64,
     /// Reconciles.
     pub reconciles: u64,
     /// The first message that could not be verified.
@@ -53,14 +60,26 @@ pub struct Outcome {
 
 impl Outcome {
     fn add(&mut self, other: Self) {
-        let Self { messages, unverifiable, tenants_fault, revoked, unsigned, rotations, reconciles, first } =
-            other;
+        let Self {
+            messages,
+            signatures,
+            unverifiable,
+            tenants_fault,
+            revoked,
+            unsigned,
+            rotations,
+            moves,
+            reconciles,
+            first,
+        } = other;
         self.messages += messages;
+        self.signatures += signatures;
         self.unverifiable += unverifiable;
         self.tenants_fault += tenants_fault;
         self.revoked += revoked;
         self.unsigned += unsigned;
         self.rotations += rotations;
+        self.moves += moves;
         self.reconciles += reconciles;
         self.first = self.first.take().or(first);
     }
