@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::model::home::Home;
-use crate::model::keyring::{KeyInfo, Keyring, Link, Phase, later};
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::vault::Vault;
@@ -132,6 +132,16 @@ pub enum Move {
     },
 }
 
+impl Keyring {
+    /// Mail that is signed as the provider goes through no CNAME, so a move waits for none: the tenant may be changing them
+    /// as it was shown, and back, between two looks. Each is looked at anew before it is trusted.
+    fn unsee_spare_links(&mut self, now: Timestamp) {
+        if self.mode == Mode::Default {
+            self.slots.0.iter_mut().for_each(|slot| slot.link = Link::unseen(now));
+        }
+    }
+}
+
 impl Vault {
     /// A lane's keys as they are reached at the next names, where a move is under way.
     #[must_use]
@@ -162,6 +172,11 @@ impl Vault {
             Move::Begin { to } => self.moving = Some(Moving::new(to.clone(), &self.rings, now)),
             Move::Abandon { drain } => {
                 if let Some(moving) = self.moving.take() {
+                    for lane in LaneId::ALL {
+                        if let Some(ring) = self.rings.get_mut(lane).filter(|_| moving.announced.is_some()) {
+                            ring.unsee_spare_links(now);
+                        }
+                    }
                     self.leave(moving.to, moving.announced.is_some(), *drain, now);
                 }
             }
@@ -243,6 +258,7 @@ impl Vault {
                     };
                 }
             }
+            ring.unsee_spare_links(now);
         }
     }
 

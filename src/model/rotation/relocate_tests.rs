@@ -188,6 +188,23 @@ fn default_signing_moves_as_soon_as_the_new_names_are_settled() {
 }
 
 #[test]
+fn cnames_that_no_move_has_waited_for_are_looked_at_anew() {
+    let mut world = World::enabled();
+    world.policy.enabled = false;
+    world.settle();
+    world.wanted = home("b.example");
+    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.settle();
+    world.pass(301);
+    assert_eq!(world.vault.home, home("b.example"));
+    world.policy.enabled = true;
+    world.pass(i64::from(OLDER) - 1);
+    assert_eq!(world.vault.rings.primary.mode, Mode::Default, "a resolver may have been led back and forth");
+    world.pass(1);
+    assert_eq!(world.vault.rings.primary.mode, Mode::Domain);
+}
+
+#[test]
 fn names_of_before_stay_while_a_signer_uses_them_and_drain_from_then_on() {
     let mut world = World::enabled();
     world.policy.enabled = false;

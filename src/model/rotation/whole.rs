@@ -69,7 +69,8 @@ pub fn decide_vault(
     let sights = observed.map(|_, lane| lane.sights);
     let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, *former_in_use, now);
     // What was seen at the names of before says nothing of those after.
-    let renamed = moves.iter().any(|m| matches!(m, Move::Settle { .. } | Move::Finish { .. }));
+    let renames = |m: &Move| matches!(m, Move::Settle { .. } | Move::Finish { .. } | Move::Abandon { .. });
+    let renamed = moves.iter().any(renames);
     let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };
     moves.into_iter().for_each(|change| run.make(VaultChange::Move(change)));
     if let Some(selectors) = wanted.second
