@@ -24,6 +24,8 @@ use crate::model::sighting::{
     SlotSighting, Validation,
 };
 
+pub use names::Marked;
+
 /// Most CNAMEs that are followed: resolvers give up after 8 to 16.
 const MAX_CHAIN: usize = 8;
 /// Most servers of the zone above that are asked for a domain that is not there.
@@ -169,19 +171,8 @@ impl Looker {
         let (mut cnames, mut texts) = (own.broken.clone(), Vec::new());
         let place = &own;
         let asked = own.servers.iter().map(|server| async move {
-            let reply = match self.put(place, server, alias, RecordType::TXT, trip).await {
-                Ok(reply) => reply,
-                Err(failure) => return (answer(server, Outcome::Failed(failure)), None),
-            };
-            let (mut cname, txt) = (reply.cname(alias, true), reply.txt(alias, true));
-            let shown = matches!(cname, Outcome::Cname { .. } | Outcome::OddCname { .. });
-            if matches!(txt, Outcome::Txt { .. }) && !shown {
-                cname = match self.put(place, server, alias, RecordType::CNAME, trip).await {
-                    Ok(reply) => reply.cname(alias, true),
-                    Err(failure) => Outcome::Failed(failure),
-                };
-            }
-            (answer(server, cname), Some(answer(server, txt)))
+            let (cname, txt) = self.link_at(place, server, alias, trip).await;
+            (answer(server, cname), txt.map(|txt| answer(server, txt)))
         });
         for (cname, txt) in join_all(asked).await {
             cnames.push(cname);
@@ -195,12 +186,7 @@ impl Looker {
         let ours = self.provider(&wanted.target, trip).await;
         let place = &ours;
         let asked = ours.servers.iter().map(|server| async move {
-            let reply = self.put(place, server, &wanted.target, RecordType::TXT, trip).await;
-            let outcome = match reply {
-                Ok(reply) => reply.txt(&wanted.target, true),
-                Err(failure) => Outcome::Failed(failure),
-            };
-            answer(server, outcome)
+            answer(server, self.text_at(place, server, &wanted.target, trip).await)
         });
         let mut texts = join_all(asked).await;
         texts.extend(ours.broken.iter().cloned());

@@ -18,7 +18,7 @@ mod wire;
 
 pub use config::{Limits, LookupConfig, network};
 pub use exchange::ask;
-pub use looker::Looker;
+pub use looker::{Looker, Marked};
 pub use lookout::{Look, Lookout, LookoutConfig, Pace};
 pub use reach::Reach;
 pub use reply::Reply;

@@ -83,19 +83,28 @@ impl Endpoints<'_> {
     }
 
     /// The tenant's CNAMEs. Whether external-dns would overwrite somebody else's depends on how it is run, so that a name where
-    /// one is seen stays out of the object.
+    /// one is seen is not added to the object. A name that is in it stays: what is taken out external-dns deletes, and mail of the
+    /// tenant's with it, for what may have been no more than an answer that was lost.
     async fn cnames(&self, place: &Place, settings: &DnsEndpointSettings, mark: &Mark) -> Brought {
         let looks = place.wanted.iter().map(|(name, wanted)| async move {
             let links = sight::links(self.verification, name).await;
-            sight::judge_cname(name, wanted, &links, mark, AWAITED_CNAME)
+            let occupied = sight::is_occupied(wanted, &links, mark);
+            (name, occupied, sight::judge_cname(name, wanted, &links, mark, AWAITED_CNAME))
         });
-        let states = join_all(looks).await;
+        let seen = join_all(looks).await;
+        let objects = self.objects(settings);
+        let names = [object::name(self.domain, place), object::former_name(self.domain, place.kind)];
+        let held = match objects.held(&names).await {
+            Ok(held) => held,
+            Err(fault) => return unwritten(place, &fault),
+        };
         let mut ours = place.clone();
-        for state in states.iter().filter(|state| state.state == PublishState::Conflict) {
-            ours.wanted.retain(|name, _| name.as_str() != state.name);
+        for (name, ..) in seen.iter().filter(|(name, occupied, _)| *occupied && !held.contains(name.as_str()))
+        {
+            ours.wanted.remove(name);
         }
         match self.write(&ours, settings, mark).await {
-            Ok(()) => Brought { records: states, written: true },
+            Ok(()) => Brought { records: seen.into_iter().map(|(.., state)| state).collect(), written: true },
             Err(fault) => unwritten(place, &fault),
         }
     }

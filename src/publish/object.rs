@@ -3,7 +3,7 @@
 //!
 //! They have no owner reference: a record set that is deleted by hand is made again, and its records stay in DNS meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, PostParams, Preconditions};
 use kube::{Client, ResourceExt};
@@ -63,6 +63,22 @@ impl Objects {
             ApiResource::from_gvk(&GroupVersionKind::gvk("externaldns.k8s.io", "v1alpha1", "DNSEndpoint"));
         let api = Api::namespaced_with(client.clone(), namespace, &kind);
         Self { api, kind, namespace: namespace.to_owned(), set, domain }
+    }
+
+    /// The names that the first of these objects that is there, and ours, holds.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn held(&self, objects: &[String]) -> Result<BTreeSet<String>, Fault> {
+        for name in objects {
+            if let Some(there) = self.get(name).await?.filter(|there| self.foreign(there).is_none()) {
+                let endpoints = there.data.pointer("/spec/endpoints").and_then(Value::as_array);
+                let held =
+                    endpoints.into_iter().flatten().filter_map(|endpoint| endpoint["dnsName"].as_str());
+                return Ok(held.map(str::to_owned).collect());
+            }
+        }
+        Ok(BTreeSet::new())
     }
 
     /// Has an object hold `spec`, under `labels` and our own.
@@ -184,7 +200,6 @@ impl Objects {
 mod tests {
     use super::*;
     use crate::api::ZoneSpec;
-    use std::collections::BTreeSet;
 
     fn place(id: &str) -> Place {
         let zone = ZoneSpec {

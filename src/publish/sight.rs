@@ -2,7 +2,7 @@
 //! human, has done it, and that a zone has moved.
 
 use crate::api::{PublishState, RecordState, Verification};
-use crate::lookup::{Looker, LookupConfig};
+use crate::lookup::{Looker, LookupConfig, Marked};
 use crate::model::name::DnsName;
 use crate::model::publishing::{Answer, Mark, Wanted, mark_name};
 use crate::model::sighting::{Outcome, ServerAnswer};
@@ -11,21 +11,17 @@ use crate::model::sighting::{Outcome, ServerAnswer};
 pub async fn answers(verification: &Verification, name: &DnsName) -> Vec<Answer> {
     let Ok(mark) = mark_name(name) else { return Vec::new() };
     // A looker of its own: one that remembers delegations would not see a zone move.
-    let looker = Looker::new(LookupConfig::of(verification));
-    let mut found = looker.texts(&[name.clone(), mark]).await.into_iter();
-    let (texts, marks) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
-    texts
-        .iter()
-        .map(|answer| Answer {
-            server: shown(answer),
-            texts: texts_of(&answer.outcome),
-            negative_ttl: match answer.outcome {
-                Outcome::NxDomain { negative_ttl } | Outcome::NoData { negative_ttl } => Some(negative_ttl),
-                _ => None,
-            },
-            marks: marks.iter().find(|m| m.address == answer.address).and_then(|m| texts_of(&m.outcome)),
-        })
-        .collect()
+    let found = Looker::new(LookupConfig::of(verification)).texts(name, &mark).await;
+    let of = |Marked { record, mark }: &Marked| Answer {
+        server: shown(record),
+        texts: texts_of(&record.outcome),
+        negative_ttl: match record.outcome {
+            Outcome::NxDomain { negative_ttl } | Outcome::NoData { negative_ttl } => Some(negative_ttl),
+            _ => None,
+        },
+        marks: texts_of(mark),
+    };
+    found.iter().map(of).collect()
 }
 
 /// What one of the servers of a tenant's zone said of a CNAME.
@@ -35,34 +31,44 @@ pub struct LinkAnswer {
     pub server: String,
     /// Where the CNAME points, or what else is there; `None` where nothing is.
     pub found: Result<Option<Result<DnsName, String>>, ()>,
-    /// The texts at the mark's name.
-    pub marks: Vec<String>,
+    /// The texts at the mark's name; `None` where nothing was heard that proves anything.
+    pub marks: Option<Vec<String>>,
 }
 
-/// Asks all servers of the zone that `name` is in for its CNAME and its marks.
-pub async fn links(verification: &Verification, name: &DnsName) -> Vec<LinkAnswer> {
-    let Ok(mark) = mark_name(name) else { return Vec::new() };
-    let looker = Looker::new(LookupConfig::of(verification));
-    let (names, mark_names) = ([name.clone()], [mark]);
-    let (links, marks) = tokio::join!(looker.links(&names), looker.texts(&mark_names));
-    let (links, marks): (Vec<_>, Vec<_>) =
-        (links.into_iter().flatten().collect(), marks.into_iter().flatten().collect());
-    let of = |answer: &ServerAnswer| LinkAnswer {
-        server: shown(answer),
-        found: match &answer.outcome {
+impl LinkAnswer {
+    fn of(Marked { record, mark }: &Marked) -> Self {
+        let found = match &record.outcome {
             Outcome::Cname { target, .. } => Ok(Some(Ok(target.clone()))),
             Outcome::OddCname { target, .. } => Ok(Some(Err(format!("a CNAME to {target}")))),
             Outcome::Txt { .. } => Ok(Some(Err("a TXT".to_owned()))),
             Outcome::NoData { .. } | Outcome::NxDomain { .. } => Ok(None),
             Outcome::Failed(_) => Err(()),
-        },
-        marks: marks
-            .iter()
-            .find(|m| m.address == answer.address)
-            .and_then(|m| texts_of(&m.outcome))
-            .unwrap_or_default(),
-    };
-    links.iter().map(of).collect()
+        };
+        Self { server: shown(record), found, marks: texts_of(mark) }
+    }
+
+    /// Whether the mark is ours; `None` where that was not heard.
+    fn is_ours(&self, ours: &Mark) -> Option<bool> {
+        self.marks.as_ref().map(|texts| is_marked(texts, ours))
+    }
+}
+
+/// Asks all servers of the zone that `name` is in for its CNAME and its marks.
+pub async fn links(verification: &Verification, name: &DnsName) -> Vec<LinkAnswer> {
+    let Ok(mark) = mark_name(name) else { return Vec::new() };
+    let found = Looker::new(LookupConfig::of(verification)).links(name, &mark).await;
+    found.iter().map(LinkAnswer::of).collect()
+}
+
+/// Whether a server shows something at a name that is not known to be ours, so that nothing is to be published there that is not
+/// yet: also where the mark was not heard.
+#[must_use]
+pub fn is_occupied(wanted: &Wanted, answers: &[LinkAnswer], ours: &Mark) -> bool {
+    answers.iter().any(|answer| match &answer.found {
+        Err(()) | Ok(None) => false,
+        Ok(Some(Ok(target))) => target.as_str() != wanted.text && answer.is_ours(ours) != Some(true),
+        Ok(Some(Err(_))) => true,
+    })
 }
 
 /// How it stands with a CNAME that external-dns publishes.
@@ -81,18 +87,20 @@ pub fn judge_cname(
         return state(PublishState::Pending, words);
     }
     let mut missing = None;
-    for LinkAnswer { server, found, marks } in answers {
-        let marked = marks.iter().filter_map(|text| Mark::parse(text)).any(|mark| mark.owner == ours.owner);
-        match found {
-            Err(()) => {
-                missing = Some(format!("{server} gives no clear answer for {name}; it is asked again"))
+    for answer in answers {
+        let LinkAnswer { server, found, marks: _ } = answer;
+        match (found, answer.is_ours(ours)) {
+            (Err(()), _) => missing = Some(unclear(server, name)),
+            (Ok(None), _) => {
+                missing = Some(format!("{server} does not have the CNAME {name} yet; {awaited}"));
             }
-            Ok(None) => missing = Some(format!("{server} does not have the CNAME {name} yet; {awaited}")),
-            Ok(Some(Ok(target))) if target.as_str() == wanted.text => {}
-            Ok(Some(Ok(_))) if marked => {
+            (Ok(Some(Ok(target))), _) if target.as_str() == wanted.text => {}
+            (Ok(Some(Ok(_))), Some(true)) => {
                 missing = Some(format!("{server} has the CNAME {name} as it was before; {awaited}"));
             }
-            Ok(Some(found)) => {
+            // Whose it is, only the mark says.
+            (Ok(Some(Ok(_))), None) => missing = Some(unclear(server, name)),
+            (Ok(Some(found)), _) => {
                 let found = found.as_ref().map_or_else(Clone::clone, |target| format!("a CNAME to {target}"));
                 let words = format!(
                     "{server} has {found} at {name} that is not ours; it is left alone. Remove it from the zone, then the CNAME is published"
@@ -105,6 +113,15 @@ pub fn judge_cname(
         None => state(PublishState::Published, String::new()),
         Some(words) => state(PublishState::Pending, words),
     }
+}
+
+fn unclear(server: &str, name: &DnsName) -> String {
+    format!("{server} gives no clear answer for {name}; it is asked again")
+}
+
+/// Whether one of the texts at a mark's name is a mark of ours, of whatever place.
+fn is_marked(texts: &[String], ours: &Mark) -> bool {
+    texts.iter().any(|text| Mark::parse(text).is_some_and(|mark| mark.owner == ours.owner))
 }
 
 fn shown(answer: &ServerAnswer) -> String {
@@ -154,16 +171,16 @@ pub fn judge(
     let mut missing = None;
     for Answer { server, texts, marks, .. } in answers {
         let Some(texts) = texts else {
-            missing = Some(format!("{server} gives no clear answer for {name}; it is asked again"));
+            missing = Some(unclear(server, name));
             continue;
         };
         match texts.as_slice() {
             [text] if *text == wanted.text => {}
             [] => missing = Some(format!("{server} does not have the TXT {name} yet; {}", advice.missing)),
+            // Whose it is, only the mark says.
+            [_] if ours.is_some() && marks.is_none() => missing = Some(unclear(server, name)),
             [_] => {
-                let marked = marks.iter().flatten().filter_map(|text| Mark::parse(text));
-                let theirs = ours.is_some_and(|ours| !marked.into_iter().any(|m| m.owner == ours.owner));
-                if theirs {
+                if ours.is_some_and(|ours| !is_marked(marks.as_deref().unwrap_or_default(), ours)) {
                     return state(
                         PublishState::Conflict,
                         format!(
@@ -191,3 +208,6 @@ pub fn judge(
         Some(words) => state(PublishState::Pending, words),
     }
 }
+
+#[cfg(test)]
+mod tests;
