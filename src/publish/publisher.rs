@@ -308,7 +308,7 @@ impl Publisher {
                 places.iter().find(|p| !p.leaving && p.kind == Kind::Keys && p.wanted.contains_key(name));
             let Some(present) = present else { continue };
             let answers = sight::answers(&verification, name).await;
-            has_moved(former, present, name, wanted, &answers, &self.settings.namespace)?;
+            has_moved(former, present, name, wanted, &answers)?;
         }
         Ok(())
     }

@@ -5,6 +5,10 @@ use super::{Mark, method};
 use crate::api::PublishMethod;
 use crate::model::name::DnsName;
 
+/// What else to look at where both places are objects.
+const ONE_EXTERNAL_DNS: &str =
+    ", or if one external-dns publishes both, see that it selects the new object, too";
+
 /// What one of the servers that the zone is delegated to said of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
@@ -18,7 +22,9 @@ pub struct Answer {
     pub negative_ttl: Option<u32>,
 }
 
-/// Whether DNS answers for `name` from `present` and no longer from the place `former`. `home` is the operator's namespace.
+/// Whether DNS answers for `name` from `present`, so that the place `former` may be left. Where records are marked, the new place's
+/// mark is the proof; the former one's is none, nor does it speak against that: an external-dns that publishes the objects of both
+/// puts both marks at one name.
 ///
 /// # Errors
 /// Words that say why not, or why that cannot be told.
@@ -28,7 +34,6 @@ pub fn has_moved(
     name: &DnsName,
     wanted: &Wanted,
     answers: &[Answer],
-    home: &str,
 ) -> Result<(), String> {
     if answers.is_empty() {
         return Err(format!("the servers that {name} is delegated to cannot be found"));
@@ -41,9 +46,6 @@ pub fn has_moved(
                 .to_owned(),
         );
     }
-    // The same external-dns publishes both: which of two objects it takes the mark from is its choice.
-    let one_publisher =
-        objects_in(former, home).is_some_and(|there| objects_in(present, home) == Some(there));
     for Answer { server, texts, marks, .. } in answers {
         let (Some(texts), Some(marks)) = (texts, marks) else {
             return Err(format!("{server} gives no clear answer for {name}"));
@@ -54,20 +56,20 @@ pub fn has_moved(
         let places: Vec<String> =
             marks.iter().filter_map(|text| Mark::parse(text)).map(|mark| mark.place).collect();
         let moved = match marked(present) {
-            true => places.contains(&present.id) || (one_publisher && places.contains(&former.id)),
+            true => places.contains(&present.id),
             false => !places.contains(&former.id),
         };
         if !moved {
+            let one = if both_objects(former, present) { ONE_EXTERNAL_DNS } else { "" };
             return Err(format!(
-                "{server} still answers for {name} from the former place; delegate the zone to the new one"
+                "{server} still answers for {name} from the former place; delegate the zone to the new one{one}"
             ));
         }
     }
     Ok(())
 }
 
-/// The namespace of a place's DNSEndpoint objects.
-fn objects_in<'a>(place: &'a Place, home: &'a str) -> Option<&'a str> {
-    let outlet = place.zone.outlet.as_ref().filter(|outlet| outlet.method == PublishMethod::DnsEndpoint)?;
-    Some(outlet.dns_endpoint.as_ref().and_then(|settings| settings.namespace.as_deref()).unwrap_or(home))
+/// Whether both places are objects of external-dns, which may be one and the same.
+fn both_objects(former: &Place, present: &Place) -> bool {
+    [former, present].iter().all(|place| method(&place.zone) == PublishMethod::DnsEndpoint)
 }
