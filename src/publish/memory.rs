@@ -30,6 +30,8 @@ pub struct Basis {
 struct Entry {
     rest: Option<(Basis, Instant)>,
     tries: i32,
+    /// The generation of the spec that pauses were begun anew for.
+    renewed: Option<i64>,
     tidy: bool,
 }
 
@@ -54,16 +56,26 @@ impl Memory {
         entries.entry(name.to_owned()).or_default().rest = Some((basis, Instant::now() + rest));
     }
 
-    /// The pause before the next try of a set for which something is awaited; it grows.
+    /// The pause before the next try of a set for which something is awaited; it grows, and is spread over ±25 %, so that sets
+    /// that wait for the same thing are not all tried at once.
     pub fn pause(&self, name: &str) -> Duration {
         let mut entries = self.entries.lock();
         let entry = entries.entry(name.to_owned()).or_default();
         let pause = FIRST.mul_f64(1.5f64.powi(entry.tries)).min(LONGEST);
         entry.tries = (entry.tries + 1).min(60);
-        pause
+        pause.mul_f64(0.75 + 0.5 * jitter())
     }
 
-    /// Nothing is awaited any more, or everything is new: pauses begin anew.
+    /// What a set says is new: pauses begin anew, once for each generation, however often it is tried.
+    pub fn renew(&self, name: &str, generation: Option<i64>) {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(name.to_owned()).or_default();
+        if entry.renewed != generation {
+            (entry.renewed, entry.tries) = (generation, 0);
+        }
+    }
+
+    /// Nothing is awaited any more: pauses begin anew.
     pub fn settle(&self, name: &str) {
         if let Some(entry) = self.entries.lock().get_mut(name) {
             entry.tries = 0;
@@ -84,6 +96,11 @@ impl Memory {
     pub fn forget(&self, name: &str) {
         self.entries.lock().remove(name);
     }
+}
+
+/// A number in 0..1 that nobody can foresee.
+pub fn jitter() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -111,14 +128,32 @@ mod tests {
         assert_eq!(memory.rest("a", &basis(1)), None);
     }
 
+    fn is_about(pause: Duration, middle: Duration) -> bool {
+        pause >= middle.mul_f64(0.75) && pause <= middle.mul_f64(1.25)
+    }
+
     #[test]
-    fn pauses_grow_to_a_bound_and_begin_anew() {
+    fn pauses_grow_to_a_bound_spread_and_begin_anew() {
         let memory = Memory::default();
-        assert_eq!(memory.pause("a"), FIRST);
-        assert!(memory.pause("a") > FIRST);
-        let last = (0..200).map(|_| memory.pause("a")).last();
-        assert_eq!(last, Some(LONGEST));
+        assert!(is_about(memory.pause("a"), FIRST));
+        assert!(is_about(memory.pause("a"), FIRST.mul_f64(1.5)));
+        let late: Vec<Duration> = (0..200).map(|_| memory.pause("a")).skip(100).collect();
+        assert!(late.iter().all(|pause| is_about(*pause, LONGEST)), "{late:?}");
+        assert!(late.iter().any(|pause| *pause != late[0]), "{late:?}");
         memory.settle("a");
-        assert_eq!(memory.pause("a"), FIRST);
+        assert!(is_about(memory.pause("a"), FIRST));
+    }
+
+    #[test]
+    fn a_set_that_fails_again_and_again_is_tried_less_and_less_often() {
+        let memory = Memory::default();
+        let tried = |generation| {
+            memory.renew("a", Some(generation));
+            memory.pause("a")
+        };
+        let pauses: Vec<Duration> = (0..50).map(|_| tried(1)).collect();
+        assert!(is_about(pauses[49], LONGEST), "{pauses:?}");
+        assert!(is_about(tried(2), FIRST), "what it says is new");
+        assert!(is_about(tried(2), FIRST.mul_f64(1.5)));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use super::book::{ahead, is_withdrawn, known, names};
 use super::endpoint::{Brought, Endpoints};
-use super::memory::{Basis, Memory};
+use super::memory::{Basis, Memory, jitter};
 use super::rfc2136::{self, Desk, Zone};
 use super::sets::Sets;
 use super::sight::{self, Advice};
@@ -85,7 +85,7 @@ impl Publisher {
             Class::Conflict => tracing::debug!(object = name, %error, "publish again"),
             _ => tracing::warn!(object = name, %error, "publishing failed"),
         }
-        Action::requeue(this.memory.pause(&name).min(class.pause(5, 0.5)))
+        Action::requeue(this.memory.pause(&name).min(class.pause(5, jitter())))
     }
 
     async fn work(&self, set: &DkimRecordSet) -> Result<Action, Error> {
@@ -132,7 +132,7 @@ impl Publisher {
         }
         if set.status.as_ref().and_then(|status| status.observed_generation) != set.metadata.generation {
             // Something new is to be published: it is not waited for as long as for what had been awaited before.
-            self.memory.settle(&name);
+            self.memory.renew(&name, set.metadata.generation);
         }
         let ahead = ahead(set, &known, &places);
         let mut version = set.resource_version();
@@ -319,8 +319,7 @@ impl Publisher {
             let open = place.records.iter().any(|record| record.state != PublishState::Published);
             open || (place.leaving && place.withdraw_at.is_none())
         });
-        let resync =
-            RESYNC.mul_f64(0.9 + 0.2 * f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX));
+        let resync = RESYNC.mul_f64(0.9 + 0.2 * jitter());
         let mut rest = match waits {
             true => self.memory.pause(name),
             false => {
