@@ -145,10 +145,10 @@ impl Publisher {
             observed_generation: set.metadata.generation,
             places: Vec::with_capacity(places.len()),
         };
-        let mut written = true;
+        let mut written = Vec::with_capacity(places.len());
         for place in &places {
             let Brought { records, written: done } = self.bring_about(set, place).await?;
-            written &= done;
+            written.push(done);
             let former = ahead.places.iter().find(|known| known.id == place.id);
             status.places.push(PlaceStatus {
                 id: place.id.clone(),
@@ -159,9 +159,7 @@ impl Publisher {
                 records,
             });
         }
-        if written {
-            self.tidy(set, &places).await;
-        }
+        self.tidy(set, &places, &written).await;
         self.leave(set, &places, &mut status).await;
         if set.status.as_ref() != Some(&status) {
             self.sets().save(set, version, &status).await?;
@@ -240,23 +238,36 @@ impl Publisher {
         Endpoints { client, home: namespace, domain, label, verification }
     }
 
-    /// Deletes the DNSEndpoints that a set had before each place had one of its own: once, when all places have theirs.
-    async fn tidy(&self, set: &DkimRecordSet, places: &[Place]) {
+    /// Deletes the DNSEndpoints that a set had before each place had one of its own: once, and each as soon as the places whose
+    /// records it held have theirs. It says what was right once, beside objects that follow the keys.
+    async fn tidy(&self, set: &DkimRecordSet, places: &[Place], written: &[bool]) {
         let name = set.name_any();
-        let with_objects = places.iter().filter(|place| method(&place.zone) == PublishMethod::DnsEndpoint);
         if self.memory.is_tidy(&name) {
             return;
         }
         let verification = self.verification(set);
         let endpoints = self.endpoints(set, &name, &verification);
-        for place in with_objects {
-            let settings = place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone());
-            if let Err((_, words)) = endpoints.remove_former(place, &settings.unwrap_or_default()).await {
+        let settings = |place: &Place| {
+            place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone()).unwrap_or_default()
+        };
+        let mut formers: HashMap<(Kind, Option<String>), (&Place, bool)> = HashMap::new();
+        let with_objects = places.iter().zip(written);
+        for (place, done) in with_objects.filter(|(p, _)| method(&p.zone) == PublishMethod::DnsEndpoint) {
+            let former = formers.entry((place.kind, settings(place).namespace)).or_insert((place, true));
+            former.1 &= *done;
+        }
+        let mut tidy = true;
+        for (place, done) in formers.into_values() {
+            if !done {
+                tidy = false;
+            } else if let Err((_, words)) = endpoints.remove_former(place, &settings(place)).await {
                 tracing::debug!(domain = name, words, "an old DNSEndpoint is left");
-                return;
+                tidy = false;
             }
         }
-        self.memory.note_tidy(&name);
+        if tidy {
+            self.memory.note_tidy(&name);
+        }
     }
 
     /// Sets, moves or takes back the time at which former places are left. A place is left the drain after DNS was seen
