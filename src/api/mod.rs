@@ -35,6 +35,8 @@ pub const ANNOTATION_CHECK: &str = "dkim-operator.io/check-at";
 pub const ANNOTATION_OWNER: &str = "dkim-operator.io/dkim-domain";
 /// Annotation on DNSEndpoints: namespace and name of the DkimRecordSet they are made from, as `NAMESPACE/NAME`.
 pub const ANNOTATION_RECORD_SET: &str = "dkim-operator.io/record-set";
+/// Annotation on DNSEndpoints: which of their labels are those of `dnsEndpoint.labels`, so that they go when they are taken out there.
+pub const ANNOTATION_LABELS: &str = "dkim-operator.io/labels";
 /// Label on DNSEndpoints: the place whose records they hold, as in owner marks.
 pub const LABEL_PLACE: &str = "dkim-operator.io/place";
 /// Annotation on key Secrets without keys, their DkimDomain being deleted: when they go themselves.

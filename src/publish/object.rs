@@ -11,8 +11,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::api::{
-    ANNOTATION_RECORD_SET, FIELD_MANAGER, LABEL_DOMAIN, LABEL_MANAGED_BY, LABEL_PLACE, MANAGED_BY,
-    PublishState,
+    ANNOTATION_LABELS, ANNOTATION_RECORD_SET, FIELD_MANAGER, LABEL_DOMAIN, LABEL_MANAGED_BY, LABEL_PLACE,
+    MANAGED_BY, PublishState,
 };
 use crate::model::publishing::{Kind, Place};
 
@@ -96,23 +96,16 @@ impl Objects {
         if let Some(words) = there.as_ref().and_then(|there| self.foreign(there)) {
             return Err((PublishState::Conflict, words));
         }
-        let mut labels = labels.clone();
-        labels.insert(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
-        labels.insert(LABEL_PLACE.to_owned(), place.id.clone());
-        labels.extend(self.domain.iter().map(|domain| (LABEL_DOMAIN.to_owned(), domain.clone())));
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
         let (mut object, new) = match there {
             Some(there) => (there, false),
             None => (DynamicObject::new(name, &self.kind), true),
         };
-        let same = object.data.get("spec") == Some(&spec)
-            && object.annotations().get(ANNOTATION_RECORD_SET) == Some(&self.set)
-            && labels.iter().all(|(key, value)| object.labels().get(key) == Some(value));
-        if same {
+        let before = (object.metadata.clone(), object.data.get("spec").cloned());
+        self.label(&mut object, place, labels);
+        if !new && before == (object.metadata.clone(), Some(spec.clone())) {
             return Ok(());
         }
-        object.labels_mut().extend(labels);
-        object.annotations_mut().insert(ANNOTATION_RECORD_SET.to_owned(), self.set.clone());
         match object.data.as_object_mut() {
             Some(data) => _ = data.insert("spec".to_owned(), spec),
             None => object.data = serde_json::json!({ "spec": spec }),
@@ -122,6 +115,29 @@ impl Objects {
             false => self.api.replace(name, &params, &object).await,
         };
         written.map(drop).map_err(|error| self.fault(name, &error))
+    }
+
+    /// Gives an object our labels and `labels`, and takes those away that it had by us and that are in neither any more: who selects
+    /// by one of them would go on publishing what the object says. Others' labels stay.
+    fn label(&self, object: &mut DynamicObject, place: &Place, labels: &BTreeMap<String, String>) {
+        let before = object.annotations().get(ANNOTATION_LABELS).cloned().unwrap_or_default();
+        let all = object.labels_mut();
+        for key in before.split(',') {
+            all.remove(key);
+        }
+        all.extend(labels.clone());
+        all.insert(LABEL_MANAGED_BY.to_owned(), MANAGED_BY.to_owned());
+        all.insert(LABEL_PLACE.to_owned(), place.id.clone());
+        all.extend(self.domain.iter().map(|domain| (LABEL_DOMAIN.to_owned(), domain.clone())));
+        let annotations = object.annotations_mut();
+        annotations.insert(ANNOTATION_RECORD_SET.to_owned(), self.set.clone());
+        match labels.is_empty() {
+            true => annotations.remove(ANNOTATION_LABELS),
+            false => {
+                let keys: Vec<&str> = labels.keys().map(String::as_str).collect();
+                annotations.insert(ANNOTATION_LABELS.to_owned(), keys.join(","))
+            }
+        };
     }
 
     /// Deletes an object, if it is ours.
@@ -189,6 +205,13 @@ impl Objects {
             kube::Error::Api(status) if status.code == 404 => format!(
                 "{shown} cannot be written: the kind DNSEndpoint is not there, or the namespace is not; install external-dns's CustomResourceDefinition dnsendpoints.externaldns.k8s.io"
             ),
+            // Somebody was faster; the next try, soon, sees what it is now.
+            kube::Error::Api(status) if status.code == 409 => {
+                return (
+                    PublishState::Pending,
+                    format!("{shown} has changed meanwhile; it is written again"),
+                );
+            }
             kube::Error::Api(status) => format!("{shown} cannot be written: {}", status.message),
             _ => format!("{shown} cannot be written: the API server does not answer"),
         };
@@ -210,6 +233,40 @@ mod tests {
         };
         let (wanted, unwanted) = (BTreeMap::new(), BTreeSet::new());
         Place { id: id.to_owned(), zone, kind: Kind::Keys, leaving: false, wanted, unwanted }
+    }
+
+    fn objects() -> Objects {
+        let config = kube::Config::new("http://localhost:1".parse().unwrap());
+        let client = Client::try_from(config).unwrap();
+        Objects::new(&client, "external-dns", "dkim-system/contoso.com".into(), Some("contoso.com".into()))
+    }
+
+    #[tokio::test]
+    async fn labels_taken_out_of_the_settings_go_and_others_stay() {
+        let objects = objects();
+        let labels = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), "v".to_owned())).collect();
+        let mut object = DynamicObject::new("contoso.com.p", &objects.kind);
+        object.labels_mut().insert("somebody-elses".into(), "v".into());
+        let keys = |object: &DynamicObject| object.labels().keys().cloned().collect::<Vec<_>>().join(" ");
+        let own = "app.kubernetes.io/managed-by dkim-operator.io/domain-name dkim-operator.io/place";
+        objects.label(&mut object, &place("p"), &labels(&["dns", "team"]));
+        assert_eq!(keys(&object), format!("{own} dns somebody-elses team"));
+        let written = object.metadata.clone();
+        objects.label(&mut object, &place("p"), &labels(&["dns", "team"]));
+        assert_eq!(object.metadata, written, "nothing is written again");
+        objects.label(&mut object, &place("p"), &labels(&["team"]));
+        assert_eq!(keys(&object), format!("{own} somebody-elses team"));
+        objects.label(&mut object, &place("p"), &labels(&[]));
+        assert_eq!(keys(&object), format!("{own} somebody-elses"));
+        assert!(!object.annotations().contains_key(ANNOTATION_LABELS));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_has_changed_meanwhile_is_no_failure() {
+        let status = |code| kube::Error::Api(Box::new(kube::core::Status { code, ..Default::default() }));
+        let objects = objects();
+        assert_eq!(objects.fault("contoso.com.p", &status(409)).0, PublishState::Pending);
+        assert_eq!(objects.fault("contoso.com.p", &status(500)).0, PublishState::Failed);
     }
 
     #[test]
