@@ -2,7 +2,7 @@
 //! one, or resolvers take it for a forgery (RFC 2181 §4.1).
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 
 use nix::cmsg_space;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -55,13 +55,22 @@ pub fn of(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Option<Arrival> {
             ipi_spec_dst: info.ipi_spec_dst,
             ipi_addr: in_addr { s_addr: 0 },
         })),
-        ControlMessageOwned::Ipv6PacketInfo(info) => {
-            let in6_addr { s6_addr: octets } = info.ipi6_addr;
-            let sendable = !IpAddr::from(octets).is_multicast();
-            sendable.then_some(Arrival::V6(in6_pktinfo { ipi6_ifindex: 0, ..info }))
-        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => leaving_from(info).map(Arrival::V6),
         _ => None,
     })
+}
+
+/// What an answer leaves from; `None` where none can: addresses of many, those of IPv4 mapped into IPv6 as well.
+fn leaving_from(info: in6_pktinfo) -> Option<in6_pktinfo> {
+    let in6_addr { s6_addr: octets } = info.ipi6_addr;
+    let address = Ipv6Addr::from(octets);
+    let of_many = match address.to_ipv4_mapped() {
+        Some(v4) => v4.is_multicast() || v4.is_broadcast(),
+        None => address.is_multicast(),
+    };
+    // A link-local address is one of an interface (RFC 4007 §6). Else the interface is the kernel's choice.
+    let interface = if address.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+    (!of_many).then_some(in6_pktinfo { ipi6_ifindex: interface, ..info })
 }
 
 impl Arrival {
@@ -71,6 +80,30 @@ impl Arrival {
         match self {
             Self::V4(info) => ControlMessage::Ipv4PacketInfo(info),
             Self::V6(info) => ControlMessage::Ipv6PacketInfo(info),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked_if_they_can() {
+        let left = |address: &str| {
+            let octets = address.parse::<Ipv6Addr>().unwrap().octets();
+            let info = in6_pktinfo { ipi6_addr: in6_addr { s6_addr: octets }, ipi6_ifindex: 3 };
+            leaving_from(info).map(|info| info.ipi6_ifindex)
+        };
+        for (address, interface) in [
+            ("2001:db8::53", Some(0)),
+            ("::ffff:192.0.2.53", Some(0)),
+            ("fe80::53", Some(3)),
+            ("ff02::1", None),
+            ("::ffff:224.0.0.251", None),
+            ("::ffff:255.255.255.255", None),
+        ] {
+            assert_eq!(left(address), interface, "{address}");
         }
     }
 }
