@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::publishing::{KEY_NAME_RULE, SERVER_RULE};
 use super::{CustomerDns, DnsEndpointSettings, HumanDuration, PublishMethod, RecordCounts, Rfc2136};
 
 /// How and where the provider publishes keys for its tenants.
@@ -176,8 +177,8 @@ impl Default for KeyPolicy {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.rfc2136)").message("publish.method RFC2136 needs publish.rfc2136: the server and the TSIG key that updates are signed with").field_path(".rfc2136"))]
 #[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.zone)").message("publish.method RFC2136 needs publish.zone: the zone as the server has it, such as onmail.example").field_path(".zone"))]
-#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.server.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?)$')").message("publish.rfc2136.server must be an IP address or a name, with or without a port, such as 192.0.2.53, [2001:db8::53]:53 or ns0.onmail.example:53; no scheme and no path").field_path(".rfc2136.server"))]
-#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.tsig.keyName.matches(r'^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$')").message("publish.rfc2136.tsig.keyName must be a domain name, as the server's configuration has it, such as dkim-operator").field_path(".rfc2136.tsig.keyName"))]
+#[x_kube(validation = Rule::new(SERVER_RULE).message("publish.rfc2136.server must be an IP address or a name, with or without a port, such as 192.0.2.53, [2001:db8::53]:53 or ns0.onmail.example:53; no scheme and no path").field_path(".rfc2136.server"))]
+#[x_kube(validation = Rule::new(KEY_NAME_RULE).message("publish.rfc2136.tsig.keyName must be a domain name, as the server's configuration has it, such as dkim-operator").field_path(".rfc2136.tsig.keyName"))]
 #[x_kube(validation = Rule::new(r"!has(self.ownerId) || self.ownerId.matches(r'^[a-zA-Z0-9]([a-zA-Z0-9._-]*[a-zA-Z0-9])?$')").message("publish.ownerId must be of letters, digits, dots, dashes and underscores, such as mail-cluster-1").field_path(".ownerId"))]
 pub struct Publish {
     /// Embedded (default): the operator's own DNS servers serve the zone. RFC2136: dynamic updates to a DNS server.

@@ -94,6 +94,11 @@ fn default_secret_key() -> String {
     "secret".to_owned()
 }
 
+/// What the API server holds `rfc2136.server` to: an IP address or a name, with or without a port.
+pub(super) const SERVER_RULE: &str = r"!has(self.rfc2136) || self.rfc2136.server.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?)$')";
+/// What it holds `rfc2136.tsig.keyName` to.
+pub(super) const KEY_NAME_RULE: &str = r"!has(self.rfc2136) || self.rfc2136.tsig.keyName.matches(r'^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$')";
+
 /// How DNSEndpoint objects are written.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
 pub struct DnsEndpointSettings {
@@ -111,8 +116,8 @@ pub struct DnsEndpointSettings {
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.method != 'RFC2136' || has(self.rfc2136)").message("customerDns.method RFC2136 needs customerDns.rfc2136: the server and the TSIG key that updates are signed with").field_path(".rfc2136"))]
-#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.server.matches(r'^([0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]{1,5})?|[0-9a-fA-F:]*:[0-9a-fA-F:.]*|\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?|[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:[0-9]{1,5})?)$')").message("customerDns.rfc2136.server must be an IP address or a name, with or without a port, such as 192.0.2.53, [2001:db8::53]:53 or ns0.contoso.com:53; no scheme and no path").field_path(".rfc2136.server"))]
-#[x_kube(validation = Rule::new(r"!has(self.rfc2136) || self.rfc2136.tsig.keyName.matches(r'^[a-zA-Z0-9_]([a-zA-Z0-9_.-]*[a-zA-Z0-9_.])?$')").message("customerDns.rfc2136.tsig.keyName must be a domain name, as the server's configuration has it, such as dkim-operator").field_path(".rfc2136.tsig.keyName"))]
+#[x_kube(validation = Rule::new(SERVER_RULE).message("customerDns.rfc2136.server must be an IP address or a name, with or without a port, such as 192.0.2.53, [2001:db8::53]:53 or ns0.contoso.com:53; no scheme and no path").field_path(".rfc2136.server"))]
+#[x_kube(validation = Rule::new(KEY_NAME_RULE).message("customerDns.rfc2136.tsig.keyName must be a domain name, as the server's configuration has it, such as dkim-operator").field_path(".rfc2136.tsig.keyName"))]
 #[x_kube(validation = Rule::new(r"self.zones.all(z, z.name.matches(r'^[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9_])?)*\.?$'))").message("the name of each of customerDns.zones must be that of a zone, such as contoso.com; international ones as xn--").field_path(".zones"))]
 pub struct CustomerDns {
     /// RFC2136: dynamic updates to a DNS server. DNSEndpoint: objects that external-dns publishes.
