@@ -418,6 +418,37 @@ async fn dnssec_is_told_as_validators_see_it() -> Test {
     Ok(())
 }
 
+/// The publisher's way of looking: whose a record is, only the mark beside it says, on the same server.
+#[tokio::test]
+async fn each_server_that_is_asked_for_a_cname_is_asked_for_its_mark() -> Test {
+    let stage = Stage::start(&["more.com"]).await?;
+    let (name, mark) = (alias(1, "more.com"), format!("_owner.{}", alias(1, "more.com")));
+    let records = format!("{name}. 60 IN CNAME former.example.\n{mark}. 60 IN TXT \"ours\"\n");
+    let address = Address::allocate()?;
+    let zone = ZoneText::new("more.com", 60, address.ip(), &records)?;
+    let second = FileServer::bind(address, &[zone], 1232).await?;
+    // Only the zone itself names the second server.
+    let hosted = [
+        (name.clone(), 60, "CNAME", "former.example.".to_owned()),
+        (mark.clone(), 60, "TXT", "\"ours\"".to_owned()),
+        ("more.com".to_owned(), 1, "NS", "ns2.more.com.".to_owned()),
+        ("ns2.more.com".to_owned(), 1, "A", second.address().ip().to_string()),
+    ];
+    stage.host("more.com", &hosted).await?;
+    let (name, mark) = (DnsName::new(name)?, DnsName::new(mark)?);
+    let seen = stage.looker.links(&name, &mark).await;
+    assert_eq!(seen.len(), 2, "{seen:#?}");
+    for server in &seen {
+        assert!(matches!(server.record.outcome, Outcome::Cname { .. }), "{seen:#?}");
+        assert!(matches!(&server.mark, Outcome::Txt { texts, .. } if texts == &["ours"]), "{seen:#?}");
+    }
+    // Where nothing but a resolver is heard, that is asked for both as well.
+    let only = LookupConfig { authoritative: false, ..config(&[stage.tree.resolver()]) };
+    let seen = Looker::new(only).links(&name, &mark).await;
+    assert!(matches!(&seen.as_slice(), [one] if matches!(one.mark, Outcome::Txt { .. })), "{seen:#?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn resolvers_alone_do_where_nothing_else_is_let_out() -> Test {
     let domains = ["there.com", "gone.com", "flat.com"];
