@@ -1,5 +1,6 @@
 //! external-dns itself, publishing the operator's DNSEndpoints into real servers: keys of all sizes, their rotation and their
-//! end, tenants' CNAMEs, moves, and the one provider of external-dns that cannot do it.
+//! end, tenants' CNAMEs and their move to another GUID, the move of keys from the embedded server, objects of an earlier version, and the
+//! one provider of external-dns that cannot do it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -8,10 +9,13 @@ mod common;
 use std::time::Duration;
 
 use common::poller::Poller;
-use common::publish::{BOUND, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set};
+use common::publish::{
+    BOUND, former_object, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set,
+};
 use common::servers::{Make, Server};
 use common::{Outcome, World, condition, world};
 use dkim_operator::api::{ConditionType, DkimRecordSet, PublishMethod, PublishState};
+use dkim_operator::model::publishing::place_id;
 use dkim_testbed::{ExternalDns, Pdns, TsigKey, eventually, lookup, nsupdate, to_pdns, to_rfc2136};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -42,10 +46,16 @@ struct Stage {
 
 impl Stage {
     async fn new(zone: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let stage = Self::without_rights(zone).await?;
+        let_endpoints(stage.world, &stage.objects).await?;
+        Ok(stage)
+    }
+
+    /// The operator may not write objects yet.
+    async fn without_rights(zone: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let world = world().await;
         know_endpoints(world).await?;
         let objects = world.plane.namespace().await?;
-        let_endpoints(world, &objects).await?;
         let server = Pdns::start(&[]).await?;
         server.add_zone(zone, 1).await?;
         let args = [settled(zone), to_pdns(&server)].concat();
@@ -219,6 +229,24 @@ async fn tenants_cnames_come_and_go() -> Outcome {
         let answer = lookup(stage.server.address(), &record.name, "CNAME").await?;
         assert_eq!(answer.data("CNAME"), [format!("{}.", record.target)], "{answer}");
     }
+    // To other names: each CNAME is changed, and never away.
+    let poller = Poller::start(world, cnames[0].name.clone(), domain.to_owned());
+    world.patch(&namespace, domain, json!({ "guid": "elsewhere-extdns" })).await;
+    until_set(world, domain, "both CNAMEs lead to the new names", |set| {
+        let place = set.status.iter().flat_map(|s| &s.places).find(|p| p.cnames).ok_or("no place")?;
+        let led = set.spec.cnames.iter().flat_map(|c| &c.records);
+        let led = led.filter(|record| record.target.contains("elsewhere-extdns")).count();
+        let done = place.records.iter().filter(|r| r.state == PublishState::Published).count();
+        if (led, done) == (2, 2) { Ok(()) } else { Err(format!("{led} {:?}", states(set))) }
+    })
+    .await?;
+    world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
+    let (count, faults) = poller.stop().await;
+    assert!(count > 20 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
+    for record in &cnames {
+        let answer = lookup(stage.server.address(), &record.name, "CNAME").await?;
+        assert!(answer.data("CNAME").iter().all(|target| target.contains("elsewhere-extdns")), "{answer}");
+    }
     world.domains(&namespace).delete(domain, &DeleteParams::default()).await?;
     for record in &cnames {
         eventually(BOUND, &format!("{} is gone", record.name), || async {
@@ -272,6 +300,58 @@ async fn from_the_embedded_server_without_a_gap() -> Outcome {
     println!("{count} answers of the resolver, {} of them wrong", faults.len());
     assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
     world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
+    Ok(())
+}
+
+/// What is published by the one object that an earlier version wrote for a domain goes on being published by that of its place.
+#[tokio::test]
+async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome {
+    let stage = Stage::without_rights("extformer.example").await?;
+    stage.delegate().await?;
+    let (world, domain) = (stage.world, "tenant-extformer.example");
+    let mut publish = stage.publish();
+    publish["ownerId"] = json!("extformer");
+    let extra = json!({ "initialDomain": format!("{{namespace}}.{}", stage.zone), "publish": publish });
+    world.apply(&world.provider("extformer", extra)).await?;
+    world.tree.add_zone(domain, 1).await?;
+    let namespace = world.plane.namespace().await?;
+    world.create(&namespace, domain, json!({ "providerRef": { "name": "extformer" } })).await;
+    let set = until_set(world, domain, "both keys wait for the right to be written", |set| {
+        let all = states(set);
+        let waits = all.iter().filter(|(_, s, m)| *s == PublishState::Failed && m.contains("may not write"));
+        if waits.count() == 2 { Ok(set.clone()) } else { Err(format!("{all:?}")) }
+    })
+    .await?;
+    world.apply(&former_object(&set, &stage.objects, "extformer")).await?;
+    eventually(BOUND, "the old object is published", || async {
+        for record in &set.spec.records {
+            let texts = stage.texts(&record.name).await?;
+            if texts != [record.value.as_str()] {
+                return Err(format!("{}: {texts:?}", record.name));
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    world.publish_cnames(&namespace, domain).await?;
+    let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
+
+    let_endpoints(world, &stage.objects).await?;
+    let name = format!("dnsendpoint.externaldns.k8s.io/{domain}.{}", place_id(&set.spec.zone));
+    eventually(BOUND, "the object of the place is there alone", || async {
+        let args = ["get", "dnsendpoints", "-n", &stage.objects, "-o", "name"];
+        let there = world.plane.kubectl(args).await.map_err(|e| e.to_string())?.stdout;
+        if there.trim() == name { Ok(()) } else { Err(there) }
+    })
+    .await?;
+    stage.until_published(domain, &[1, 2]).await?;
+    world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
+    // external-dns looks each second.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (count, faults) = poller.stop().await;
+    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
+    rotate(world, &namespace, domain).await;
+    stage.until_published(domain, &[2, 3]).await?;
     Ok(())
 }
 

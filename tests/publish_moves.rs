@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::poller::Poller;
 use common::publish::{
-    BOUND, Site, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set,
+    BOUND, Site, former_object, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set,
 };
 use common::servers::{Make, Server};
 use common::{Outcome, condition, world};
@@ -173,9 +173,12 @@ async fn external_dns_publishes_what_the_objects_say() -> Outcome {
         .await?;
     know_endpoints(world).await?;
     // As an earlier version has left one: it goes when each place has its own.
-    let old = json!({ "apiVersion": "externaldns.k8s.io/v1alpha1", "kind": "DNSEndpoint", "spec": { "endpoints": [] },
-        "metadata": { "name": domain, "namespace": place,
-            "labels": { "app.kubernetes.io/managed-by": "dkim-operator" } } });
+    let set =
+        until_set(world, domain, "both keys are in the record set", |set| match set.spec.records.len() {
+            2 => Ok(set.clone()),
+            _ => Err(format!("{:?}", set.spec.records)),
+        });
+    let old = former_object(&set.await?, &place, "an-earlier-one");
     world.apply(&old).await?;
     let_endpoints(world, &place).await?;
     let selector = format!("dkim-operator.io/domain-name={domain}");

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use dkim_operator::api::{DkimRecordSet, PublishMethod, PublishState, ZoneSpec};
+use dkim_operator::api::{DkimRecordSet, PublishMethod, PublishState, PublishedRecord, ZoneSpec};
+use dkim_operator::model::publishing::{Mark, place_id};
 use dkim_testbed::operator::NAMESPACE;
 use dkim_testbed::{TsigKey, eventually, nsupdate};
 use serde_json::{Value, json};
@@ -120,6 +121,23 @@ pub async fn let_endpoints(world: &World, namespace: &str) -> Outcome {
     let binding = ["create", "rolebinding", "endpoints", "--role=endpoints", account, "-n", namespace];
     world.plane.kubectl(binding).await?.ok()?;
     Ok(())
+}
+
+/// The object with a record set's keys as an earlier version wrote it: one for each domain, named after it.
+pub fn former_object(set: &DkimRecordSet, namespace: &str, owner: &str) -> Value {
+    let domain = set.metadata.name.as_deref().expect("a name");
+    let mark = Mark { owner: owner.to_owned(), place: place_id(&set.spec.zone) };
+    let endpoint = |name: &str, ttl: i32, text: &str| json!({ "dnsName": name, "recordType": "TXT", "recordTTL": ttl, "targets": [dkim_testbed::txt(text)] });
+    let of = |record: &PublishedRecord| {
+        let at = format!("_owner.{}", record.name);
+        [endpoint(&record.name, record.ttl, &record.value), endpoint(&at, record.ttl, &mark.to_string())]
+    };
+    let endpoints: Vec<Value> = set.spec.records.iter().flat_map(of).collect();
+    json!({
+        "apiVersion": "externaldns.k8s.io/v1alpha1", "kind": "DNSEndpoint", "spec": { "endpoints": endpoints },
+        "metadata": { "name": domain, "namespace": namespace,
+            "labels": { "app.kubernetes.io/managed-by": "dkim-operator" } },
+    })
 }
 
 /// What external-dns's definition asks of a DNSEndpoint, and no more.
