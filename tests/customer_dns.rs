@@ -1,4 +1,5 @@
-//! Tenants' CNAMEs published by the mail provider, which hosts their zones: on real servers of three makes.
+//! Tenants' CNAMEs published by the mail provider, which hosts their zones: on real servers of three makes, and in objects for
+//! external-dns.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -6,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::publish::{BOUND, put_key, states, until_set};
+use common::publish::{BOUND, know_endpoints, let_endpoints, put_key, states, until_set};
 use common::servers::{Make, Server};
 use common::{Outcome, world};
 use dkim_operator::api::{ConditionType, PublishState};
@@ -120,6 +121,55 @@ async fn hosted(label: &str, make: Make) -> Outcome {
 fn aliases(domain: &str) -> (String, String) {
     let name = |n: u8| format!("selector{n}._domainkey.{domain}");
     (name(1), name(2))
+}
+
+/// What leaves an object, external-dns deletes, and what is seen may be of a server that is behind: who is in it stays in it.
+#[tokio::test]
+async fn an_object_keeps_the_cnames_that_it_has_and_takes_in_none_that_is_occupied() -> Outcome {
+    let world = world().await;
+    know_endpoints(world).await?;
+    let (namespace, objects) = (world.plane.namespace().await?, world.plane.namespace().await?);
+    let_endpoints(world, &objects).await?;
+    let key = TsigKey::random("external-dns", "hmac-sha256");
+    let (server, zone) = (Server::start(Make::Bind, &key).await?, "hosted-objects.example");
+    server.add_zone(zone, 1).await?;
+    world.tree.delegate(zone, &format!("ns1.{zone}"), server.address().ip()).await?;
+    let (kept, occupied) = aliases(zone);
+    nsupdate(server.address(), &key, zone, &format!("add {occupied} 1 CNAME elsewhere.example.")).await?;
+    let extra = json!({ "customerDns": {
+        "method": "DNSEndpoint", "zones": [{ "name": zone, "namespaces": [namespace] }],
+        "dnsEndpoint": { "namespace": objects },
+    } });
+    world.apply(&world.provider("hosting-objects", extra)).await?;
+    world.create(&namespace, zone, json!({ "providerRef": { "name": "hosting-objects" } })).await;
+    let names = async || -> Result<Vec<String>, String> {
+        let args =
+            ["get", "dnsendpoints", "-n", &objects, "-o", "jsonpath={.items[*].spec.endpoints[*].dnsName}"];
+        let found = world.plane.kubectl(args).await.map_err(|e| e.to_string())?.stdout;
+        Ok(found.split_whitespace().map(str::to_owned).collect())
+    };
+    let wanted = [kept.clone(), format!("_owner.{kept}")];
+    eventually(BOUND, "the free name is in the object", || async {
+        let found = names().await?;
+        if found == wanted { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await?;
+    nsupdate(server.address(), &key, zone, &format!("add {kept} 1 CNAME elsewhere.example.")).await?;
+    until_set(world, zone, "what is in the way of both is told", |set| {
+        let told = states(set);
+        let conflicts =
+            told.iter().filter(|(_, s, m)| *s == PublishState::Conflict && m.contains("not ours"));
+        if conflicts.count() == 2 { Ok(()) } else { Err(format!("{told:?}")) }
+    })
+    .await?;
+    assert_eq!(names().await?, wanted);
+    nsupdate(server.address(), &key, zone, &format!("del {occupied} CNAME")).await?;
+    eventually(BOUND, "the other name is taken in when it is free", || async {
+        let found = names().await?;
+        if found.len() == 4 { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await?;
+    Ok(())
 }
 
 #[tokio::test]
