@@ -1,6 +1,8 @@
 //! The book of a record set's places, which is its status: what is known of them, and what is written down before anything
 //! is done. Pure.
 
+use std::collections::HashMap;
+
 use crate::api::{
     DkimRecordSet, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishState, RecordState, ZoneSpec,
 };
@@ -76,4 +78,64 @@ pub fn is_withdrawn(places: &[Place], status: &DkimRecordSetStatus) -> bool {
             place.wanted.is_empty() && reported.records.is_empty()
         }
     })
+}
+
+/// One place of each object that an earlier version wrote for all places of a kind in a namespace, and whether all of those are
+/// written by now. `written` goes with `places`, `home` is the operator's namespace.
+pub fn in_former_objects<'a>(places: &'a [Place], written: &[bool], home: &str) -> Vec<(&'a Place, bool)> {
+    let mut objects: HashMap<(Kind, String), (&Place, bool)> = HashMap::new();
+    let with_objects = places.iter().zip(written);
+    for (place, done) in with_objects.filter(|(p, _)| method(&p.zone) == PublishMethod::DnsEndpoint) {
+        let settings = place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.as_ref());
+        let namespace = settings.and_then(|settings| settings.namespace.clone());
+        let at = (place.kind, namespace.unwrap_or_else(|| home.to_owned()));
+        objects.entry(at).or_insert((place, true)).1 &= *done;
+    }
+    objects.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn place(method: &str, namespace: Option<&str>, kind: Kind) -> Place {
+        let settings = namespace.map_or(json!({}), |namespace| json!({ "namespace": namespace }));
+        let outlet = json!({ "method": method, "dnsEndpoint": settings });
+        let zone = json!({ "apex": "onmail.example", "negativeTtl": 60, "outlet": outlet });
+        let zone: ZoneSpec = serde_json::from_value(zone).unwrap();
+        let (wanted, unwanted) = (BTreeMap::new(), BTreeSet::new());
+        Place { id: place_id(&zone), zone, kind, leaving: false, wanted, unwanted }
+    }
+
+    #[test]
+    fn an_old_object_goes_when_the_places_whose_records_it_held_are_written() {
+        let places = [
+            place("DNSEndpoint", None, Kind::Keys),
+            place("DNSEndpoint", Some("dkim-system"), Kind::Keys),
+            place("DNSEndpoint", Some("external-dns"), Kind::Keys),
+            place("DNSEndpoint", Some("external-dns"), Kind::Cnames),
+            place("Manual", None, Kind::Keys),
+        ];
+        let found = in_former_objects(&places, &[true, false, true, false, false], "dkim-system");
+        let done = |kind, namespace: &str| {
+            let found: Vec<bool> = found
+                .iter()
+                .filter(|(place, _)| {
+                    let settings = place.zone.outlet.as_ref().and_then(|o| o.dns_endpoint.as_ref());
+                    let at = settings.and_then(|s| s.namespace.as_deref()).unwrap_or("dkim-system");
+                    place.kind == kind && at == namespace
+                })
+                .map(|(_, done)| *done)
+                .collect();
+            found
+        };
+        assert_eq!(found.len(), 3);
+        assert_eq!(done(Kind::Keys, "dkim-system"), [false], "one of two is not written");
+        assert_eq!(done(Kind::Keys, "external-dns"), [true], "that of another kind does not matter");
+        assert_eq!(done(Kind::Cnames, "external-dns"), [false]);
+    }
 }

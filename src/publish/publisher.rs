@@ -14,7 +14,7 @@ use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use super::book::{ahead, is_withdrawn, known, names};
+use super::book::{ahead, in_former_objects, is_withdrawn, known, names};
 use super::endpoint::{Brought, Endpoints};
 use super::memory::{Basis, Memory, jitter};
 use super::rfc2136::{self, Desk, Zone};
@@ -27,7 +27,7 @@ use crate::api::{
 };
 use crate::controller::{Class, Error};
 use crate::model::name::DnsName;
-use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, method, plan};
+use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, plan};
 use crate::model::words::whole;
 
 /// Pause before a set at rest is compared with DNS again: what somebody took away comes back.
@@ -247,20 +247,14 @@ impl Publisher {
         }
         let verification = self.verification(set);
         let endpoints = self.endpoints(set, &name, &verification);
-        let settings = |place: &Place| {
-            place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone()).unwrap_or_default()
-        };
-        let mut formers: HashMap<(Kind, Option<String>), (&Place, bool)> = HashMap::new();
-        let with_objects = places.iter().zip(written);
-        for (place, done) in with_objects.filter(|(p, _)| method(&p.zone) == PublishMethod::DnsEndpoint) {
-            let former = formers.entry((place.kind, settings(place).namespace)).or_insert((place, true));
-            former.1 &= *done;
-        }
         let mut tidy = true;
-        for (place, done) in formers.into_values() {
+        for (place, done) in in_former_objects(places, written, &self.settings.namespace) {
+            let settings = place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone());
             if !done {
                 tidy = false;
-            } else if let Err((_, words)) = endpoints.remove_former(place, &settings(place)).await {
+            } else if let Err((_, words)) =
+                endpoints.remove_former(place, &settings.unwrap_or_default()).await
+            {
                 tracing::debug!(domain = name, words, "an old DNSEndpoint is left");
                 tidy = false;
             }
