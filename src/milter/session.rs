@@ -201,8 +201,8 @@ impl Session {
                 let text = String::from_utf8_lossy(value);
                 self.queue_id = text.chars().filter(char::is_ascii_alphanumeric).take(MAX_QUEUE_ID).collect();
             } else if name == b"v" {
-                // Both say their version; Postfix says its name as well.
-                self.sendmail = !value.starts_with(b"Postfix");
+                // Sendmail says its version alone; Postfix, whatever it is called, its name before.
+                self.sendmail = value.first().is_some_and(u8::is_ascii_digit);
             } else if self.shared.policy.marks(name, value) {
                 match stage {
                     b'C' | b'H' => self.client_marked = true,
