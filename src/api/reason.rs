@@ -158,7 +158,7 @@ closed_list! {
         KeyRetired,
         /// A key that drains was found to be in the wrong hands: it is published as revoked.
         KeyRevoked,
-        /// A signer still uses a key that it should have left.
+        /// A signer still uses a key, or names of before a move, that it should have left.
         SignerBehind,
         /// The last such signer has moved on.
         SignersMoved,

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use self::ask::{Ask, Names, Signer};
 use super::key::KeyFingerprint;
 use super::keyring::{Mode, Phase, later};
-use super::lanes::PerLane;
+use super::lanes::{LaneId, PerLane};
 use super::selector::PerSlot;
 use super::vault::Vault;
 use crate::api::SignerReport;
@@ -234,8 +234,10 @@ impl Roster {
         let of_secret = |ask: &Ask| ask.secret == secret && ask.namespace == namespace;
         let known = self.asks.remove(who).filter(of_secret);
         // Whoever signs as the domain signs by names of its own.
+        let modes = vault.rings.iter().filter(|(_, ring)| ring.mode == Mode::Default);
+        let lanes: Vec<LaneId> = modes.map(|(lane, _)| lane).collect();
         let home = || format!("{}.{}", vault.home.guid, vault.home.initial_domain);
-        let by = (vault.rings.primary.mode == Mode::Default).then(home);
+        let by = (!lanes.is_empty()).then(|| (lanes, home()));
         let names = match known.as_ref().map(|ask| &ask.names).filter(|names| names.told == by) {
             Some(same) => Names { left: names_left, ..same.clone() },
             None => Names { told: by, version, since: now, left: names_left },
@@ -321,10 +323,10 @@ impl Roster {
     /// Counts the signers.
     #[must_use]
     pub fn census(&self, now: Timestamp) -> Census {
-        let mut asked: HashMap<&str, Vec<(&Ask, Timestamp)>> = HashMap::new();
+        let mut asked: HashMap<&str, Vec<&Ask>> = HashMap::new();
         for ask in self.asks.values() {
-            if let Some(since) = ask.late_since(now) {
-                asked.entry(&ask.namespace).or_default().push((ask, since));
+            if ask.due().any(|due| due <= now) {
+                asked.entry(&ask.namespace).or_default().push(ask);
             }
         }
         let mut census = Census::default();
@@ -332,7 +334,7 @@ impl Roster {
             census.uncounted += place.surplus.len();
             let asks = asked.get(namespace.as_str()).map(Vec::as_slice).unwrap_or_default();
             for signer in place.signers.values() {
-                let since = asks.iter().filter(|(ask, _)| signer.is_late(ask)).map(|(_, since)| *since).min();
+                let since = asks.iter().filter_map(|ask| signer.late_since(ask, now)).min();
                 if let Some(since) = since.filter(|_| self.holds(signer, now)) {
                     census.longest = census.longest.max(now.duration_since(since));
                 }

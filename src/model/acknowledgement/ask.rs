@@ -8,6 +8,7 @@ use super::REMEMBERED;
 use crate::api::SignerReport;
 use crate::model::key::KeyFingerprint;
 use crate::model::keyring::later;
+use crate::model::lanes::LaneId;
 use crate::model::name::DomainName;
 
 /// A signer, as its Lease tells.
@@ -48,6 +49,14 @@ impl Signer {
     pub fn is_late(&self, ask: &Ask) -> bool {
         self.is_elsewhere(ask) || ask.left.iter().any(|left| self.is_behind(ask, left))
     }
+
+    /// Since when it has been asked for what it has not left, if that is for longer than it may take.
+    pub fn late_since(&self, ask: &Ask, now: Timestamp) -> Option<Timestamp> {
+        let keys = ask.left.iter().any(|left| self.is_behind(ask, left)).then_some(ask.since);
+        let names = self.is_elsewhere(ask).then_some(ask.names.since);
+        let late = |since: &Timestamp| later(*since, ask.lag) <= now;
+        [keys, names].into_iter().flatten().filter(late).min()
+    }
 }
 
 /// What signers are asked about one domain: whether they have left its keys and names of before.
@@ -76,8 +85,8 @@ pub(super) struct Ask {
 /// By which names of the provider's signers are told to sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
-    /// Which, where mail is signed as the provider.
-    pub told: Option<String>,
+    /// Which, and by which lanes, where mail is signed as the provider.
+    pub told: Option<(Vec<LaneId>, String)>,
     /// The Secret's version in which that was first seen.
     pub version: u64,
     /// When.
@@ -101,10 +110,5 @@ impl Ask {
     /// When signers that have not followed are late.
     pub fn due(&self) -> impl Iterator<Item = Timestamp> {
         self.moments().map(|since| later(since, self.lag))
-    }
-
-    /// Since when signers that are late have been asked, at most.
-    pub fn late_since(&self, now: Timestamp) -> Option<Timestamp> {
-        self.moments().filter(|since| later(*since, self.lag) <= now).min()
     }
 }

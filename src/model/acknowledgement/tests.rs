@@ -5,7 +5,7 @@ use super::*;
 use crate::model::guid::{Guid, GuidStyle};
 use crate::model::home::Home;
 use crate::model::key::{Algorithm, KeyKind, PublicKey};
-use crate::model::keyring::KeyInfo;
+use crate::model::keyring::{KeyInfo, Keyring};
 use crate::model::name::{DnsName, DomainName};
 use crate::model::selector::{Selector, SlotId};
 use crate::model::vault::FormerHome;
@@ -170,6 +170,45 @@ fn one_that_does_not_follow_a_move_holds_the_names_of_before() {
     assert!(roster.look(&who("a"), told(&vault, 55), at(LAG + 1)).former_in_use);
     assert_eq!(renew(&mut roster, &up_to(50), LAG + 60), [who("a")]);
     assert_eq!(roster.look(&who("a"), told(&vault, 55), at(LAG + 60)), Acknowledged::default());
+}
+
+#[test]
+fn names_that_were_left_a_moment_ago_do_not_make_late_who_left_the_keys_long_ago() {
+    let mut roster = Roster::default();
+    let mut vault = switched(10 * DRAIN, false);
+    vault.rings.primary.mode = Mode::Default;
+    renew(&mut roster, &up_to(50), 0);
+    roster.look(&who("a"), told(&vault, 50), at(0));
+    let mut old = vault.home.clone();
+    std::mem::swap(&mut old, &mut vault.home);
+    vault.home.initial_domain = DnsName::new("contoso.after.example").unwrap();
+    let moved = 3 * LAG;
+    vault.former =
+        vec![FormerHome { home: old, left: at(moved), until: at(10 * DRAIN), held: false, reached: false }];
+    renew(&mut roster, &up_to(50), moved);
+    roster.look(&who("a"), told(&vault, 60), at(moved));
+    let census = roster.census(at(moved + 1));
+    assert_eq!((census.behind, census.longest), (0, SignedDuration::ZERO), "within the lag");
+    renew(&mut roster, &up_to(50), moved + LAG);
+    let census = roster.census(at(moved + LAG));
+    assert_eq!((census.behind, census.longest.as_secs()), (1, LAG), "for the names alone");
+}
+
+#[test]
+fn a_second_signature_by_the_providers_names_is_asked_for_as_well() {
+    let mut roster = Roster::default();
+    let mut vault = switched(10 * DRAIN, false);
+    vault.rings.primary.mode = Mode::Domain;
+    vault.rings.second = Some(Keyring { mode: Mode::Default, ..vault.rings.primary.clone() });
+    renew(&mut roster, &up_to(50), 0);
+    roster.look(&who("a"), told(&vault, 50), at(0));
+    let old = vault.home.clone();
+    vault.home.initial_domain = DnsName::new("contoso.after.example").unwrap();
+    vault.former =
+        vec![FormerHome { home: old, left: at(1), until: at(10 * DRAIN), held: false, reached: false }];
+    roster.look(&who("a"), told(&vault, 60), at(1));
+    renew(&mut roster, &up_to(50), LAG + 1);
+    assert!(roster.look(&who("a"), told(&vault, 60), at(LAG + 1)).former_in_use);
 }
 
 #[test]
