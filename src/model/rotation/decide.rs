@@ -156,8 +156,9 @@ impl Run<'_> {
                 self.activate(standby, cause);
                 None
             }
-            // As the provider with a good key rather than as the domain with one in the wrong hands.
-            Err(Wait::LinkDown { .. }) if emergency && self.ready(standby, false).is_ok() => {
+            // As the provider with a good key rather than as the domain with one in the wrong hands: the CNAME may be gone,
+            // too new, or, in a move, lead to where the key has yet to settle.
+            Err(_) if emergency && self.ready(standby, false).is_ok() => {
                 self.make(Change::SetMode { mode: Mode::Default });
                 self.activate(standby, cause);
                 None

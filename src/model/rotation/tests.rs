@@ -361,6 +361,21 @@ fn a_compromised_key_without_a_standby_behind_its_cname_gives_way_to_default_sig
 }
 
 #[test]
+fn a_compromised_key_does_not_wait_for_a_standby_whose_cname_cannot_be_seen() {
+    let mut world = World::enabled();
+    world.links[SlotId::Two] = LinkSight::Unclear;
+    world.settle();
+    assert_eq!(
+        (world.ring.mode, world.ring.active()),
+        (Mode::Domain, Some(SlotId::One)),
+        "a time-out proves nothing"
+    );
+    world.policy.compromised_at = Some(world.now);
+    world.settle();
+    assert_eq!((world.ring.mode, world.ring.active()), (Mode::Default, Some(SlotId::Two)));
+}
+
+#[test]
 fn a_compromised_key_is_revoked_whatever_else_is_wrong_with_it() {
     for spoil in [
         |world: &mut World| world.links[SlotId::One] = DOWN,

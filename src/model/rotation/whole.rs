@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::{Change, Custody, Decision, Move, Observed, Policy, Sights, decide, relocate};
+use super::{Change, Custody, Decision, Evidence, Move, Observed, Policy, Sights, decide, relocate};
 use crate::model::home::Home;
 use crate::model::keyring::Phase;
 use crate::model::lanes::{LaneId, PerLane};
@@ -71,6 +71,12 @@ pub fn decide_vault(
     // What was seen at the names of before says nothing of those after.
     let renames = |m: &Move| matches!(m, Move::Settle { .. } | Move::Finish { .. } | Move::Abandon { .. });
     let renamed = moves.iter().any(renames);
+    // Names that a CNAME may still lead to wait for a look that shows where it leads.
+    let parts = |m: &Move| matches!(m, Move::Part { .. });
+    let left = vault.former.iter().filter(|former| former.held && former.reached).map(|f| f.left).max();
+    let stale = |seen: &Evidence| Some(seen.at) <= left || !wanted.policies.primary.is_fresh(seen.at, now);
+    let blind = sights.iter().any(|(_, sights)| sights.home.as_ref().is_none_or(stale));
+    let waits = left.is_some() && !former_in_use && blind && !moves.iter().any(parts);
     let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };
     moves.into_iter().for_each(|change| run.make(VaultChange::Move(change)));
     if let Some(selectors) = wanted.second
@@ -84,7 +90,7 @@ pub fn decide_vault(
     let wakes = lanes.iter().filter_map(|(_, decision)| decision.wake).chain(run.wakes());
     VaultDecision {
         wake: wakes.filter(|at| *at > now).min(),
-        look: renamed || lanes.iter().any(|(_, decision)| decision.look),
+        look: renamed || waits || lanes.iter().any(|(_, decision)| decision.look),
         changes: run.changes,
         lanes,
     }
