@@ -9,6 +9,7 @@ pub mod cli;
 pub mod controller;
 pub mod crds;
 pub mod dns;
+pub mod jitter;
 pub mod listen;
 pub mod lookup;
 pub mod metrics;

@@ -26,6 +26,7 @@ use super::glance::Glances;
 use super::memory::{Memory, Surroundings, version};
 use super::signers::Signers;
 use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
+use crate::jitter::jitter;
 use crate::lookup::{Looker, Lookout, LookupConfig};
 use crate::model::acceptance::Order;
 use crate::model::name::DomainName;
@@ -271,12 +272,6 @@ impl Context {
     pub fn spread(&self, pause: Duration) -> Duration {
         pause.mul_f64(0.9 + 0.2 * jitter())
     }
-}
-
-/// A number in 0..1; quality does not matter, spread does.
-fn jitter() -> f64 {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    f64::from(random) / f64::from(u32::MAX)
 }
 
 /// Pauses after errors, object by object.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::jitter::jitter;
+
 /// Pause before the first look at something that is awaited.
 const FIRST: Duration = Duration::from_millis(500);
 /// Longest pause while something is awaited.
@@ -96,11 +98,6 @@ impl Memory {
     pub fn forget(&self, name: &str) {
         self.entries.lock().remove(name);
     }
-}
-
-/// A number in 0..1 that nobody can foresee.
-pub fn jitter() -> f64 {
-    f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

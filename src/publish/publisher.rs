@@ -16,7 +16,7 @@ use tokio::sync::OnceCell;
 
 use super::book::{ahead, in_former_objects, is_withdrawn, known, names};
 use super::endpoint::{Brought, Endpoints};
-use super::memory::{Basis, Memory, jitter};
+use super::memory::{Basis, Memory};
 use super::rfc2136::{self, Desk, Zone};
 use super::sets::Sets;
 use super::sight::{self, Advice};
@@ -26,6 +26,7 @@ use crate::api::{
     RecordState, Verification,
 };
 use crate::controller::{Class, Error};
+use crate::jitter::jitter;
 use crate::model::name::DnsName;
 use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, plan};
 use crate::model::words::whole;

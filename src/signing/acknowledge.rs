@@ -15,6 +15,7 @@ use crate::api::{
     ANNOTATION_KEYS_IN_USE, HumanDuration, LABEL_MANAGED_BY, LABEL_SIGNER, LONGEST_REPORT, MANAGED_BY,
     SignerReport,
 };
+use crate::jitter::jitter;
 use crate::model::key::KeyFingerprint;
 
 /// The field manager of a signer's Lease.
@@ -246,11 +247,6 @@ async fn news(said: &mut watch::Receiver<Said>, known: u64) {
     if said.wait_for(|said| said.left != known).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// Between 0 and 1: many signers shall not speak at one moment.
-fn jitter() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

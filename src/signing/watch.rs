@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use zeroize::Zeroize;
 
 use crate::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
+use crate::jitter::jitter;
 
 /// Secrets of one page of the list: memory holds no more of them at a time.
 const PAGE: u32 = 200;
@@ -170,11 +171,6 @@ async fn group(mut version: String, mut events: Events) -> kube::Result<(State, 
         next = if changes.len() < GROUP { events.next().now_or_never().flatten() } else { None };
     }
     Ok((State::Watch(version.clone(), events), Some(News::Changed(changes, version))))
-}
-
-/// Between 0 and 1: many signers shall not come back at one moment.
-fn jitter() -> f64 {
-    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }
 
 /// Those without a domain are no key Secrets.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::jitter::jitter;
 use crate::model::diagnosis::{LinkEvidence, link_evidence};
 use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, ServerRole, SlotSighting};
 
@@ -109,6 +110,5 @@ fn seconds(time: Duration) -> u32 {
 
 /// A pause somewhat shorter, so that domains made together are not looked at together for ever.
 pub fn spread(pause: Duration) -> Duration {
-    let random = f64::from(getrandom::u32().unwrap_or(u32::MAX / 2)) / f64::from(u32::MAX);
-    pause.mul_f64(0.85 + 0.15 * random)
+    pause.mul_f64(0.85 + 0.15 * jitter())
 }
