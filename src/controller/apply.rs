@@ -14,38 +14,31 @@ use kube::api::{Api, PostParams};
 use super::Context;
 use super::claim;
 use super::error::Error;
-use super::glance::Glance;
-use super::imports::Brought;
+use super::glance::Known;
 use super::memory::{Version, version};
 use super::observe::Custodian;
-use super::secret::{self, Owner, Stored};
-use crate::api::{ANNOTATION_GOES_AT, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, version_number};
+use super::secret::{self, Keys, Owner, Stored};
+use crate::api::{ANNOTATION_GOES_AT, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER};
 use crate::model::acceptance::Order;
 use crate::model::key::{KeyKind, PrivateKey, PublicKey};
 use crate::model::keyring::{KeyInfo, Phase};
-use crate::model::lanes::{LaneId, PerLane};
+use crate::model::lanes::LaneId;
 use crate::model::publication::{self, Publication};
-use crate::model::rotation::{Change, Custody, VaultDecision};
+use crate::model::rotation::{Change, VaultDecision};
 use crate::model::selector::SlotId;
 use crate::model::vault::{Vault, VaultChange};
 
 /// What stands in the world after a decision was applied. Status is made from this and nothing else.
 #[derive(Debug)]
 pub struct Applied {
-    /// The vault as it is stored.
-    pub vault: Vault,
-    /// Which private keys are in hand.
-    pub custody: PerLane<Custody>,
+    /// The key Secret as it is left.
+    pub left: Known,
     /// What was changed just now.
     pub changes: Vec<VaultChange>,
     /// When the next published record ends.
     pub next_end: Option<Timestamp>,
     /// The version of the record set.
     pub record_set: Version,
-    /// The version of the key Secret.
-    pub secret: Version,
-    /// The same, to be compared.
-    pub secret_number: Option<u64>,
     /// Why the record set could not be written. The Secret was: what has changed is to be told.
     pub fault: Option<Error>,
 }
@@ -69,7 +62,7 @@ pub async fn apply(
     owner: &Owner,
     there: There<'_>,
     mut stored: Stored,
-    mut brought: Brought,
+    mut brought: Keys,
     decision: &VaultDecision,
 ) -> Result<Applied, Error> {
     let There { record_set, custodian } = there;
@@ -107,38 +100,31 @@ pub async fn apply(
         Err(error) => (record_set, Some(error)),
     };
     Ok(Applied {
-        custody: stored.custody(),
-        vault: stored.vault,
+        left: Known::part(stored, Some(&secret)).0,
         changes: decision.changes.clone(),
         next_end: publication::next_end(&record_set.spec, now),
         record_set: version(&record_set.metadata),
-        secret: version(&secret),
-        secret_number: version_number(secret.resource_version.as_deref()),
         fault,
     })
 }
 
-/// What stands where a decision on a glance asks for no write; `None` where it asks for one, which only the Secret itself
-/// can be the ground of.
+/// What stands where a decision on what was `left` asks for no write; `None` where it asks for one, which only the Secret
+/// itself can be the ground of.
 #[must_use]
 pub fn nothing(
     ctx: &Context,
     order: &Order,
     record_set: &DkimRecordSet,
-    glance: &Glance,
+    left: Known,
     decision: &VaultDecision,
 ) -> Option<Applied> {
-    let vault = &glance.vault;
-    let now = ctx.clock.now().max(vault.high_water());
-    let same = record_spec(record_set, vault, order, &[], now) == record_set.spec;
+    let now = ctx.clock.now().max(left.vault.high_water());
+    let same = record_spec(record_set, &left.vault, order, &[], now) == record_set.spec;
     (decision.changes.is_empty() && same).then(|| Applied {
-        vault: vault.clone(),
-        custody: glance.custody.clone(),
+        left,
         changes: Vec::new(),
         next_end: publication::next_end(&record_set.spec, now),
         record_set: version(&record_set.metadata),
-        secret: glance.secret,
-        secret_number: glance.number,
         fault: None,
     })
 }

@@ -6,15 +6,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::api::ObjectMeta;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
 
 use super::Guarded;
-use super::memory::{Surroundings, Version};
-use super::secret::Stored;
+use super::memory::{Surroundings, Version, is_known, version};
+use super::secret::{Keys, Stored};
+use crate::api::version_number;
 use crate::model::lanes::PerLane;
 use crate::model::rotation::Custody;
-use crate::model::selector::PerSlot;
 use crate::model::vault::Vault;
 
 /// Most glances kept, of a few kilobytes each.
@@ -42,32 +43,41 @@ impl Basis {
     }
 }
 
-/// A key Secret as it was left.
-#[derive(Debug)]
-pub struct Glance {
+/// A key Secret without the private keys.
+#[derive(Debug, Clone)]
+pub struct Known {
     /// Phases and times.
     pub vault: Vault,
     /// Which private keys are in hand.
     pub custody: PerLane<Custody>,
-    /// The version of the Secret that was read, if one was.
-    pub before: Version,
-    /// The version in which it was left.
+    /// The version of the Secret, if there is one.
     pub secret: Version,
     /// The same, to be compared.
     pub number: Option<u64>,
+}
+
+impl Known {
+    /// Parts it from the keys. `there` is the Secret's metadata, if there is one.
+    #[must_use]
+    pub fn part(stored: Stored, there: Option<&ObjectMeta>) -> (Self, Keys) {
+        let custody = stored.custody();
+        let Stored { vault, keys } = stored;
+        let number = there.and_then(|meta| version_number(meta.resource_version.as_deref()));
+        (Self { vault, custody, secret: there.and_then(version), number }, keys)
+    }
+}
+
+/// A key Secret as it was left.
+#[derive(Debug)]
+pub struct Glance {
+    /// What was left.
+    pub left: Known,
+    /// The version of the Secret that was read, if one was.
+    pub before: Version,
     /// What it was made from.
     pub basis: Basis,
     /// Until when it is good for, should the watch fall silent.
     pub until: Timestamp,
-}
-
-impl Glance {
-    /// The vault, and no private key.
-    #[must_use]
-    pub fn stored(&self) -> Stored {
-        let keys = self.vault.rings.map(|_, _| PerSlot::from_fn(|_| None));
-        Stored { vault: self.vault.clone(), keys }
-    }
 }
 
 /// Glances, object by object.
@@ -97,7 +107,7 @@ impl Glances {
     ) -> Option<Arc<Glance>> {
         let all = self.0.lock();
         let glance = all.get(key)?;
-        let fresh = seen.is_none_or(|seen| seen == glance.secret || seen == glance.before);
+        let fresh = seen.is_none_or(|seen| is_known(seen, glance.before, glance.left.secret));
         (fresh && glance.basis == *basis && now < glance.until).then(|| glance.clone())
     }
 
@@ -113,7 +123,7 @@ mod tests {
 
     use super::*;
     use crate::model::name::DomainName;
-    use crate::model::selector::Selector;
+    use crate::model::selector::{PerSlot, Selector};
 
     const NOW: Timestamp = Timestamp::constant(1000, 0);
     const END: Timestamp = Timestamp::constant(1600, 0);
@@ -127,8 +137,8 @@ mod tests {
         let domain = DomainName::parse("contoso.com").unwrap();
         let vault = Vault::new(domain, home.unwrap(), selectors, Timestamp::UNIX_EPOCH);
         let custody = vault.rings.map(|_, _| PerSlot([true, true]));
-        let (secret, number, until) = (Some(secret), Some(secret), END);
-        Glance { vault, custody, before, secret, number, basis: basis.clone(), until }
+        let left = Known { vault, custody, secret: Some(secret), number: Some(secret) };
+        Glance { left, before, basis: basis.clone(), until: END }
     }
 
     #[test]
@@ -157,8 +167,6 @@ mod tests {
             "made from else"
         );
 
-        let stored = glances.at(&key, &basis, None, NOW).unwrap().stored();
-        assert!(stored.keys.iter().all(|(_, keys)| keys.iter().all(|(_, key)| key.is_none())));
         glances.forget(&key);
         assert!(glances.at(&key, &basis, None, NOW).is_none(), "forgotten");
     }

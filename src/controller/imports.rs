@@ -6,21 +6,18 @@ use zeroize::Zeroize;
 
 use super::Context;
 use super::error::Error;
-use super::secret;
+use super::secret::{self, Keys};
 use crate::api::{KeyAlgorithm, KeyImport, Reason};
 use crate::model::acceptance::{Order, Refusal};
 use crate::model::key::{KeyKind, PrivateKey};
-use crate::model::lanes::{LaneId, PerLane};
+use crate::model::lanes::LaneId;
 use crate::model::selector::PerSlot;
 use crate::model::vault::Vault;
-
-/// Keys that were brought, slot by slot.
-pub type Brought = PerLane<PerSlot<Option<PrivateKey>>>;
 
 /// What came of reading them.
 pub struct Imports {
     /// The keys.
-    pub keys: Brought,
+    pub keys: Keys,
     /// Why one of them cannot be taken in, though signing goes on without it.
     pub fault: Option<String>,
 }

@@ -27,6 +27,13 @@ pub fn version(meta: &ObjectMeta) -> Version {
     Some(hasher.finish())
 }
 
+/// Whether a version that a watch has found says nothing new: it is the one that was left or, our own write not having come
+/// back yet, the one that was read before.
+#[must_use]
+pub fn is_known(found: Version, before: Version, after: Version) -> bool {
+    found == before || found == after
+}
+
 /// Versions of the objects that a reconcile reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Versions {
@@ -110,12 +117,6 @@ impl Memory {
         self.secrets.lock().get(key).copied()
     }
 
-    /// Whether the watch of Secrets ever saw one of this object.
-    #[must_use]
-    pub fn saw_a_secret(&self, key: &ObjectRef<Guarded>) -> bool {
-        self.secrets.lock().contains_key(key)
-    }
-
     /// The version in which the last reconcile that ended well left the key Secret, its keys checked or made by us.
     #[must_use]
     pub fn left_secret(&self, key: &ObjectRef<Guarded>) -> Version {
@@ -134,13 +135,12 @@ impl Memory {
         now: Timestamp,
     ) -> Option<Duration> {
         let entry = *self.entries.lock().get(key)?;
-        let known = |found: Version, before: Version, after: Version| found == before || found == after;
-        let secret = self.secrets.lock().get(key).copied();
+        let secret = self.seen_secret(key);
         let Entry { before, after, until, .. } = entry;
         let rest = entry.surroundings == surroundings
-            && known(domain, before.domain, after.domain)
-            && known(record_set, before.record_set, after.record_set)
-            && secret.is_none_or(|secret| known(secret, before.secret, after.secret));
+            && is_known(domain, before.domain, after.domain)
+            && is_known(record_set, before.record_set, after.record_set)
+            && secret.is_none_or(|secret| is_known(secret, before.secret, after.secret));
         let left = Duration::try_from(until.duration_since(now)).ok()?;
         (rest && !left.is_zero()).then_some(left)
     }

@@ -31,14 +31,14 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason, version_number};
+use crate::api::{ANNOTATION_CHECK, DkimDomain, Reason};
 use crate::model::lanes::PerLane;
 use crate::model::rotation;
 use crate::model::{publication, publishing, status};
 
 use claim::Claim;
 use eyes::Seen;
-use glance::{Basis, Glance};
+use glance::{Basis, Glance, Known};
 use memory::{Versions, version};
 use observe::Custodian;
 use secret::Stored;
@@ -109,10 +109,10 @@ async fn reconcile_domain(
         }
     };
     // Where one is there after all, to create it fails, and the next reconcile reads it.
-    let new = taken_now && record_set.spec.records.is_empty() && !ctx.memory.saw_a_secret(key);
+    let new = taken_now && record_set.spec.records.is_empty() && ctx.memory.seen_secret(key).is_none();
     let basis = Basis::of(&owner.uid, domain.metadata.generation, surroundings);
     let glance = ctx.glances.at(key, &basis, ctx.memory.seen_secret(key), ctx.clock.now());
-    let glance = glance.filter(|glance| !publication::is_ahead_of(&record_set.spec, &glance.vault));
+    let glance = glance.filter(|glance| !publication::is_ahead_of(&record_set.spec, &glance.left.vault));
     let found = if new || glance.is_some() {
         Ok(Custodian::default())
     } else {
@@ -136,23 +136,29 @@ async fn reconcile_domain(
         return report::refuse(ctx, domain, &refusal).await;
     }
     let now = ctx.clock.now();
-    let before = Versions {
-        domain: domain_seen,
-        record_set: version(&record_set.metadata),
-        secret: match &glance {
-            Some(glance) => glance.secret,
-            None => custodian.there.as_ref().and_then(|secret| version(&secret.metadata)),
-        },
+    let (known, keys) = match &glance {
+        Some(glance) => (glance.left.clone(), None),
+        None => {
+            let stored = custodian.stored.take().unwrap_or_else(|| {
+                let (drain, selectors) = (order.drain_time(), order.selectors());
+                let vault = publication::recover(
+                    &order.domain,
+                    &order.home,
+                    &selectors,
+                    &record_set.spec,
+                    drain,
+                    now,
+                );
+                Stored { vault, keys: PerLane::default() }
+            });
+            let (known, keys) = Known::part(stored, custodian.there.as_ref().map(|secret| &secret.metadata));
+            (known, Some(keys))
+        }
     };
-    let stored = custodian.stored.take().or_else(|| glance.as_ref().map(|glance| glance.stored()));
-    let stored = stored.unwrap_or_else(|| {
-        let drain = order.drain_time();
-        let selectors = order.selectors();
-        let vault =
-            publication::recover(&order.domain, &order.home, &selectors, &record_set.spec, drain, now);
-        Stored { vault, keys: PerLane::default() }
-    });
-    let imports = match imports::read(ctx, &order, &owner.namespace, &stored.vault).await? {
+    let number = known.number;
+    let before =
+        Versions { domain: domain_seen, record_set: version(&record_set.metadata), secret: known.secret };
+    let imports = match imports::read(ctx, &order, &owner.namespace, &known.vault).await? {
         Ok(imports) => imports,
         Err(refusal) => return report::refuse(ctx, domain, &refusal).await,
     };
@@ -160,29 +166,25 @@ async fn reconcile_domain(
     imports.tell(&mut order);
     // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
     let published = record_set.spec.placements().any(|place| !place.records.is_empty());
-    let seen = if published { Seen::watch(ctx, key, &order, &stored.vault) } else { Seen::default() };
+    let seen = if published { Seen::watch(ctx, key, &order, &known.vault) } else { Seen::default() };
     if let Some(request) = domain.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CHECK)) {
         ctx.look_when_asked(key, request);
     }
-    let number = match &glance {
-        Some(glance) => glance.number,
-        None => custodian.there.as_ref().and_then(|s| version_number(s.metadata.resource_version.as_deref())),
-    };
-    let signers = ctx.acknowledged(key, &order, number, &stored.vault);
-    let custody = glance.as_ref().map_or_else(|| stored.custody(), |glance| glance.custody.clone());
-    let observed = observe::all(&order, &stored.vault, &custody, &seen, &signers);
-    let decision = rotation::decide_vault(&stored.vault, &order.wanted(), &observed, now);
+    let signers = ctx.acknowledged(key, &order, number, &known.vault);
+    let observed = observe::all(&order, &known.vault, &known.custody, &seen, &signers);
+    let decision = rotation::decide_vault(&known.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
-    let applied = match &glance {
-        Some(glance) => match apply::nothing(ctx, &order, &record_set, glance, &decision) {
+    let applied = match keys {
+        None => match apply::nothing(ctx, &order, &record_set, known, &decision) {
             Some(applied) => Ok(applied),
             None => {
                 ctx.glances.forget(key);
                 return Ok(Action::requeue(Duration::ZERO));
             }
         },
-        None => {
+        Some(keys) => {
             let there = apply::There { record_set: &record_set, custodian: &custodian };
+            let stored = Stored { vault: known.vault, keys };
             apply::apply(ctx, &order, &owner, there, stored, brought, &decision).await
         }
     };
@@ -195,23 +197,21 @@ async fn reconcile_domain(
     };
     drop(custodian);
     if glance.is_none() {
-        let (vault, custody) = (applied.vault.clone(), applied.custody.clone());
-        let (secret, number) = (applied.secret, applied.secret_number);
         let until = now.saturating_add(RESYNC).unwrap_or(now);
-        let before = before.secret;
-        ctx.glances.keep(key, Glance { vault, custody, before, secret, number, basis, until });
+        ctx.glances.keep(key, Glance { left: applied.left.clone(), before: before.secret, basis, until });
     }
     if decision.look {
         ctx.look_again(key);
     }
     // What is looked for follows from the vault.
     let same = published && applied.changes.is_empty();
-    let seen = if same { seen } else { Seen::watch(ctx, key, &order, &applied.vault) };
+    let seen = if same { seen } else { Seen::watch(ctx, key, &order, &applied.left.vault) };
     // And so is what signers are asked.
-    let asked = applied.changes.is_empty() && applied.secret_number == number;
+    let asked = applied.changes.is_empty() && applied.left.number == number;
     let signers =
-        if asked { signers } else { ctx.acknowledged(key, &order, applied.secret_number, &applied.vault) };
-    let Some(facts) = report::facts(domain, &order, &applied.vault, &decision, &seen, &signers, now) else {
+        if asked { signers } else { ctx.acknowledged(key, &order, applied.left.number, &applied.left.vault) };
+    let Some(facts) = report::facts(domain, &order, &applied.left.vault, &decision, &seen, &signers, now)
+    else {
         return Ok(Action::requeue(Duration::from_secs(1)));
     };
     let publishing = publishing::told(&order.provider, record_set.status.as_ref());
@@ -233,7 +233,7 @@ async fn reconcile_domain(
         let after = Versions {
             domain: written.or(domain_seen),
             record_set: applied.record_set,
-            secret: applied.secret,
+            secret: applied.left.secret,
         };
         // DNS is taken as of the beginning: what was seen since has not been decided upon.
         let until = ctx.clock.now().saturating_add(rest).unwrap_or(Timestamp::MIN);

@@ -24,13 +24,16 @@ use crate::model::vault::{FORMAT_VERSION, Vault};
 /// The key of the rotation state within the Secret.
 pub const STATE_FILE: &str = "state.json";
 
+/// Private keys, slot by slot.
+pub type Keys = PerLane<PerSlot<Option<PrivateKey>>>;
+
 /// What a Secret held.
 #[derive(Debug)]
 pub struct Stored {
     /// Phases and times.
     pub vault: Vault,
     /// The private keys in hand, each checked against its fingerprint on record.
-    pub keys: PerLane<PerSlot<Option<PrivateKey>>>,
+    pub keys: Keys,
 }
 
 impl Stored {
