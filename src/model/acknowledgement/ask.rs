@@ -45,17 +45,21 @@ impl Signer {
         ask.names.left && self.says.version.is_some_and(behind)
     }
 
+    /// Since when it has been asked for what it has not left: keys, and names.
+    fn owes(&self, ask: &Ask) -> impl Iterator<Item = Timestamp> {
+        let keys = ask.left.iter().any(|left| self.is_behind(ask, left)).then_some(ask.since);
+        let names = self.is_elsewhere(ask).then_some(ask.names.since);
+        [keys, names].into_iter().flatten()
+    }
+
     /// Whether it still uses any key or name that is left.
     pub fn is_late(&self, ask: &Ask) -> bool {
-        self.is_elsewhere(ask) || ask.left.iter().any(|left| self.is_behind(ask, left))
+        self.owes(ask).next().is_some()
     }
 
     /// Since when it has been asked for what it has not left, if that is for longer than it may take.
     pub fn late_since(&self, ask: &Ask, now: Timestamp) -> Option<Timestamp> {
-        let keys = ask.left.iter().any(|left| self.is_behind(ask, left)).then_some(ask.since);
-        let names = self.is_elsewhere(ask).then_some(ask.names.since);
-        let late = |since: &Timestamp| later(*since, ask.lag) <= now;
-        [keys, names].into_iter().flatten().filter(late).min()
+        self.owes(ask).filter(|since| later(*since, ask.lag) <= now).min()
     }
 }
 
@@ -101,14 +105,10 @@ impl Ask {
         if self.names.left { self.version.max(self.names.version) } else { self.version }
     }
 
-    /// Since when signers are asked, for keys and for names.
-    fn moments(&self) -> impl Iterator<Item = Timestamp> {
-        let keys = (!self.left.is_empty()).then_some(self.since);
-        [keys, self.names.left.then_some(self.names.since)].into_iter().flatten()
-    }
-
-    /// When signers that have not followed are late.
+    /// When signers that have not followed are late, with keys and with names.
     pub fn due(&self) -> impl Iterator<Item = Timestamp> {
-        self.moments().map(|since| later(since, self.lag))
+        let keys = (!self.left.is_empty()).then_some(self.since);
+        let names = self.names.left.then_some(self.names.since);
+        [keys, names].into_iter().flatten().map(|since| later(since, self.lag))
     }
 }
