@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use common::poller::Poller;
 use common::publish::{
-    BOUND, former_object, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set,
+    BOUND, former_object, know_endpoints, leave_embedded, let_endpoints, methods, put_key, settings, states,
+    until_set,
 };
 use common::servers::{Make, Server};
 use common::{Outcome, World, condition, world};
@@ -286,10 +287,7 @@ async fn from_the_embedded_server_without_a_gap() -> Outcome {
     // The zone is delegated to both, then to the new one alone.
     stage.delegate().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for ns in world.operator.name_servers() {
-        world.tree.root().remove_record(zone, "NS", Some(&format!("{ns}."))).await?;
-    }
-    world.tree.unbound().flush_name(zone).await?;
+    leave_embedded(world, zone).await?;
     until_set(world, domain, "the embedded server is left", |set| {
         let methods = methods(set);
         let done = methods == [(PublishMethod::DnsEndpoint, false)];

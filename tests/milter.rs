@@ -19,9 +19,9 @@ use std::time::Duration;
 use dkim_operator::model::key::KeyKind::Rsa2048;
 use dkim_testbed::eventually;
 use dkim_testbed::mail::{Postfix, Sink, Submission};
-use flow::{Arrivals, Flow, Pace, selectors};
+use flow::{Arrivals, Flow, Pace, arrived, selectors};
 use judges::{Judge, Judges, http};
-use keys::{KeyDns, PATIENCE, Rolling};
+use keys::{KeyDns, PATIENCE, Rolling, says_ready};
 use own_milter::{Milter, dns, domains};
 
 const ROTATIONS: usize = 4;
@@ -122,13 +122,7 @@ async fn bounces_are_signed() {
     let mut session = Submission::open(postfix.address()).await.unwrap();
     let text = PLAIN.replace("contoso.com", "relay.example");
     session.send("joe@relay.example", "x@nobody.example", text.as_bytes()).await.unwrap();
-    let mails = eventually(PATIENCE, "the bounce arrives", || {
-        let mails = sink.take();
-        let log = postfix.log();
-        async move { if mails.is_empty() { Err(log) } else { Ok(mails) } }
-    })
-    .await
-    .unwrap();
+    let mails = arrived(&sink, "the bounce arrives", || postfix.log()).await;
     let [bounce] = mails.as_slice() else { panic!("{mails:?}") };
     let text = String::from_utf8_lossy(&bounce.message).into_owned();
     assert_eq!(bounce.from, "");
@@ -168,14 +162,7 @@ async fn restarts_lose_nothing() {
         .unwrap();
         milter.process.stop().await.unwrap();
         milter.process.start().unwrap();
-        let health = milter.health;
-        milter
-            .process
-            .ready(PATIENCE, "it is ready again", || async move {
-                http(health, "GET /readyz", &[], b"").await.map(|_| ())
-            })
-            .await
-            .unwrap();
+        says_ready(&mut milter.process, milter.health, "it is ready again").await;
     }
     let sent = flow.stop().await;
     arrivals.all(sent, || milter.log()).await;

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::poller::Poller;
 use common::publish::{
-    BOUND, Site, former_object, know_endpoints, let_endpoints, methods, put_key, settings, states, until_set,
+    BOUND, Site, former_object, know_endpoints, leave_embedded, let_endpoints, methods, put_key, settings,
+    states, until_set,
 };
 use common::servers::{Make, Server};
 use common::{Outcome, condition, world};
@@ -56,11 +57,7 @@ async fn from_the_embedded_server_to_bind_and_on_to_knot_without_a_gap() -> Outc
     // The zone is delegated to both, then to the new one alone.
     world.tree.delegate(zone, &format!("ns1.{zone}"), bind.address().ip()).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for ns in world.operator.name_servers() {
-        world.tree.root().remove_record(zone, "NS", Some(&format!("{ns}."))).await?;
-    }
-    // The former server's own NS records live an hour in the resolver.
-    world.tree.unbound().flush_name(zone).await?;
+    leave_embedded(world, zone).await?;
     until_set(world, domain, "the embedded server is left", |set| {
         let methods = methods(set);
         if methods == [(PublishMethod::Rfc2136, false)] {

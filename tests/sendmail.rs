@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use dkim_testbed::mail::{Sendmail, Sink, Submission};
 use dkim_testbed::{Scratch, eventually};
-use flow::{Arrivals, Pace, selectors};
+use flow::{Arrivals, Pace, arrived, selectors};
 use judges::{Judge, Judges, http};
 use keys::PATIENCE;
 use own_milter::{Milter, dns, domains};
@@ -195,13 +195,7 @@ async fn mail_from_outside_is_left_alone_unless_it_is_marked() {
         let sendmail = Sendmail::start(&documented(&milter), sink.address()).await.unwrap();
         let mut session = Submission::open(sendmail.address()).await.unwrap();
         session.send("joe@contoso.com", "ann@receiver.example", &message).await.unwrap();
-        let mails = eventually(PATIENCE, "it arrives", || {
-            let mails = sink.take();
-            let log = sendmail.log();
-            async move { if mails.is_empty() { Err(log) } else { Ok(mails) } }
-        })
-        .await
-        .unwrap();
+        let mails = arrived(&sink, "it arrives", || sendmail.log()).await;
         let text = String::from_utf8_lossy(&mails[0].message).into_owned();
         assert_eq!(!selectors(&mails[0].message).is_empty(), signed, "{text}\n{}", milter.log());
     }

@@ -63,17 +63,6 @@ async fn roll(
 }
 
 /// A milter socket that listens.
-async fn listening(process: &mut Process, address: SocketAddr) {
-    process
-        .ready(
-            PATIENCE,
-            "it listens",
-            || async move { tokio::net::TcpStream::connect(address).await.map(|_| ()) },
-        )
-        .await
-        .unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postfix_and_opendkim() {
     let dns = dns().await;
@@ -101,7 +90,7 @@ async fn postfix_and_opendkim() {
         .stop_within(Duration::from_secs(3))
         .spawn()
         .unwrap();
-    listening(&mut opendkim, holding.port(8891)).await;
+    opendkim.listens(PATIENCE, "it listens", holding.port(8891)).await.unwrap();
     let sink = Sink::start().await.unwrap();
     let postfix = Postfix::start(&format!("inet:{}:8891", holding.ip()), sink.address(), "").await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
@@ -139,78 +128,87 @@ async fn rspamd(
         .arg(scratch.join("rspamd.conf"))
         .spawn()
         .unwrap();
-    listening(&mut process, milter).await;
+    process.listens(PATIENCE, "it listens", milter).await.unwrap();
     process
+}
+
+/// A way to have rspamd sign with the files that `sync` keeps.
+struct Way<'a> {
+    /// What it is called.
+    what: &'a str,
+    /// rspamd is told when the files are new.
+    told: bool,
+    /// Makes the domains.
+    make: fn(&KeyDns, &Path) -> Vec<Rolling>,
+    /// Lines for rspamd in Lua, and its section dkim_signing.
+    config: fn(&Sync) -> (String, String),
+    ask: &'a [Judge],
+    /// How many key files there are in the end.
+    files: usize,
+}
+
+/// Mail through Postfix and rspamd while keys are rolled.
+async fn through_rspamd(way: Way<'_>) {
+    let dns = dns().await;
+    let mut rolling = Vec::new();
+    let (scratch, holding) = (Scratch::passable("rspamd").unwrap(), Address::allocate().unwrap());
+    let pid = ["--reload-pid-file".to_owned(), scratch.join("pid").display().to_string()];
+    let extra: &[String] = if way.told { &pid } else { &[] };
+    let sync = Sync::start("rspamd", "_rspamd", extra, |keys| rolling = (way.make)(&dns, keys)).await;
+    let (lua, dkim_signing) = (way.config)(&sync);
+    let process = rspamd(&scratch, &dns, &holding, &lua, &dkim_signing).await;
+    let sink = Sink::start().await.unwrap();
+    let postfix = Postfix::start(&format!("inet:{}:11332", holding.ip()), sink.address(), "").await.unwrap();
+    let judges = Judges::start(dns.resolver()).await;
+    let mut arrivals = Arrivals::new(&sink, &judges, way.ask);
+    let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_default();
+    let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
+    roll(way.what, &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
+    check_files(&sync, "_rspamd", way.files).await;
+    drop(process);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postfix_and_rspamd_with_every_signature() {
-    let dns = dns().await;
-    let mut rolling = Vec::new();
-    let sync =
-        Sync::start("rspamd", "_rspamd", &[], |keys| rolling = domains(&dns, keys, BOTH, RSA, true)).await;
-    let (scratch, holding) = (Scratch::passable("rspamd").unwrap(), Address::allocate().unwrap());
-    let lua = format!("lua = \"{}\";\n", sync.path("dkim_operator.lua"));
-    let condition =
+    const CONDITION: &str =
         "  sign_condition = \"return function(task) return dkim_operator_signatures(task) end\";\n";
-    let process = rspamd(&scratch, &dns, &holding, &lua, condition).await;
-    let sink = Sink::start().await.unwrap();
-    let postfix = Postfix::start(&format!("inet:{}:11332", holding.ip()), sink.address(), "").await.unwrap();
-    let judges = Judges::start(dns.resolver()).await;
-    // Mail::DKIM knows no Ed25519.
-    let ask = [Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth];
-    let mut arrivals = Arrivals::new(&sink, &judges, &ask);
-    let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_default();
-    let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
-    roll("Postfix + rspamd (signatures.map)", &dns, postfix.address(), &mut arrivals, &mut rolling, log)
-        .await;
-    check_files(&sync, "_rspamd", 4).await;
-    drop(process);
+    through_rspamd(Way {
+        what: "Postfix + rspamd (signatures.map)",
+        told: false,
+        make: |dns, keys| domains(dns, keys, BOTH, RSA, true),
+        config: |sync| (format!("lua = \"{}\";\n", sync.path("dkim_operator.lua")), CONDITION.to_owned()),
+        // Mail::DKIM knows no Ed25519.
+        ask: &[Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth],
+        files: 4,
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postfix_and_rspamd_with_maps() {
-    let dns = dns().await;
-    let mut rolling = Vec::new();
-    let sync =
-        Sync::start("rspamd", "_rspamd", &[], |keys| rolling = domains(&dns, keys, RSA, RSA, false)).await;
-    let (scratch, holding) = (Scratch::passable("rspamd").unwrap(), Address::allocate().unwrap());
-    let maps = sync.documented("rspamd-maps");
-    let process = rspamd(&scratch, &dns, &holding, "", &maps).await;
-    let sink = Sink::start().await.unwrap();
-    let postfix = Postfix::start(&format!("inet:{}:11332", holding.ip()), sink.address(), "").await.unwrap();
-    let judges = Judges::start(dns.resolver()).await;
-    let ask = [Judge::Dkimpy, Judge::MailDkim, Judge::OpenDkim, Judge::MailAuth];
-    let mut arrivals = Arrivals::new(&sink, &judges, &ask);
-    let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_default();
-    let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
-    roll("Postfix + rspamd (selector_map)", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "_rspamd", 2).await;
-    drop(process);
+    through_rspamd(Way {
+        what: "Postfix + rspamd (selector_map)",
+        told: false,
+        make: |dns, keys| domains(dns, keys, RSA, RSA, false),
+        config: |sync| (String::new(), sync.documented("rspamd-maps")),
+        ask: &[Judge::Dkimpy, Judge::MailDkim, Judge::OpenDkim, Judge::MailAuth],
+        files: 2,
+    })
+    .await;
 }
 
 /// It reads its section at a reload, for which its workers are replaced: mail that comes meanwhile is deferred.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn postfix_and_rspamd_with_a_section_of_domains() {
-    let dns = dns().await;
-    let mut rolling = Vec::new();
-    let (scratch, holding) = (Scratch::passable("rspamd").unwrap(), Address::allocate().unwrap());
-    let extra = ["--reload-pid-file".to_owned(), scratch.join("pid").display().to_string()];
-    let sync =
-        Sync::start("rspamd", "_rspamd", &extra, |keys| rolling = domains(&dns, keys, BOTH, RSA, false))
-            .await;
-    let section = sync.documented("rspamd-domain");
-    let process = rspamd(&scratch, &dns, &holding, "", &section).await;
-    let sink = Sink::start().await.unwrap();
-    let postfix = Postfix::start(&format!("inet:{}:11332", holding.ip()), sink.address(), "").await.unwrap();
-    let judges = Judges::start(dns.resolver()).await;
-    let ask = [Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth];
-    let mut arrivals = Arrivals::new(&sink, &judges, &ask);
-    let read = |name: &str| std::fs::read_to_string(scratch.join(name)).unwrap_or_default();
-    let log = || format!("{}\n{}\n{}", sync.process.log_tail(20), read("rspamd.log"), postfix.log());
-    roll("Postfix + rspamd (domain.conf)", &dns, postfix.address(), &mut arrivals, &mut rolling, log).await;
-    check_files(&sync, "_rspamd", 3).await;
-    drop(process);
+    through_rspamd(Way {
+        what: "Postfix + rspamd (domain.conf)",
+        told: true,
+        make: |dns, keys| domains(dns, keys, BOTH, RSA, false),
+        config: |sync| (String::new(), sync.documented("rspamd-domain")),
+        ask: &[Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth],
+        files: 3,
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -256,7 +254,7 @@ async fn postfix_and_dkimpy(name: &str, kinds: &'static [KeyKind], table: &str, 
         .stop_within(Duration::from_secs(3))
         .spawn()
         .unwrap();
-    listening(&mut process, milter).await;
+    process.listens(PATIENCE, "it listens", milter).await.unwrap();
     let log_file = process.log().to_owned();
     let supervisor = tokio::spawn(async move {
         loop {
@@ -265,7 +263,7 @@ async fn postfix_and_dkimpy(name: &str, kinds: &'static [KeyKind], table: &str, 
                 process.stop().await.unwrap();
                 drop(std::fs::remove_file(&pid_file));
                 process.start().unwrap();
-                listening(&mut process, milter).await;
+                process.listens(PATIENCE, "it listens", milter).await.unwrap();
             }
         }
     });

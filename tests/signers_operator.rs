@@ -19,9 +19,9 @@ use dkim_operator::api::{LABEL_SIGNER, SignerReport};
 use dkim_testbed::mail::{Exim, EximDkim, Postfix, Sink};
 use dkim_testbed::{Address, Process, Scratch, Spec};
 use flow::{Arrivals, Flow};
-use judges::{Judge, Judges, http};
+use judges::{Judge, Judges};
 use k8s_openapi::api::coordination::v1::Lease;
-use keys::{PATIENCE, ids};
+use keys::{PATIENCE, documented, ids, says_ready};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use serde_json::json;
@@ -60,19 +60,12 @@ impl Sync {
             .env_remove("KUBERNETES_SERVICE_HOST")
             .spawn()
             .unwrap();
-        process
-            .ready(PATIENCE, "the first files are there", || async move {
-                http(health, "GET /readyz", &[], b"").await.map(|_| ())
-            })
-            .await
-            .unwrap();
+        says_ready(&mut process, health, "the first files are there").await;
         Self { process, dir, _holding: holding }
     }
 
     fn documented(&self, signer: &str) -> String {
-        let page = include_str!("../docs/signers.md");
-        let block = page.split(&format!("```{signer}\n")).nth(1).unwrap().split("```").next().unwrap();
-        block.replace("/dkim/", &format!("{}/", self.dir.display()))
+        documented(signer, &self.dir)
     }
 }
 
@@ -131,14 +124,7 @@ async fn mail_verifies_through_rotations_of_the_operator() {
         .stop_within(Duration::from_secs(3))
         .spawn()
         .unwrap();
-    opendkim
-        .ready(
-            PATIENCE,
-            "it listens",
-            || async move { tokio::net::TcpStream::connect(milter).await.map(|_| ()) },
-        )
-        .await
-        .unwrap();
+    opendkim.listens(PATIENCE, "it listens", milter).await.unwrap();
     let (of_postfix, of_exim) = (Sink::start().await.unwrap(), Sink::start().await.unwrap());
     let postfix =
         Postfix::start(&format!("inet:{}:8891", holding.ip()), of_postfix.address(), "").await.unwrap();

@@ -9,11 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use dkim_testbed::mail::{Sink, Submission};
+use dkim_testbed::mail::{Mail, Sink, Submission};
 use dkim_testbed::{Scratch, eventually};
 
 use crate::judges::{Judge, Judges};
 use crate::keys::{KeyDns, PATIENCE, Rolling};
+
+/// The mail that has arrived, once there is some; `log` says more where none comes.
+pub async fn arrived(sink: &Sink, what: &str, log: impl Fn() -> String) -> Vec<Mail> {
+    let mails = eventually(PATIENCE, what, || {
+        let (mails, log) = (sink.take(), log());
+        async move { if mails.is_empty() { Err(log) } else { Ok(mails) } }
+    });
+    mails.await.expect("mail")
+}
 
 /// How many kinds of messages there are.
 pub const KINDS: usize = 4;

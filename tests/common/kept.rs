@@ -7,7 +7,7 @@ use std::time::Duration;
 use dkim_testbed::{Address, Process, Scratch, Spec};
 
 use crate::judges::http;
-use crate::keys::{PATIENCE, ids};
+use crate::keys::{documented, ids, says_ready};
 
 /// How long sync keeps old keys. A signer that has not moved by then cannot sign any more.
 const GRACE: &str = "4s";
@@ -46,12 +46,7 @@ impl Sync {
             .args(extra)
             .spawn()
             .unwrap();
-        process
-            .ready(PATIENCE, "the first files are there", || async move {
-                http(health, "GET /readyz", &[], b"").await.map(|_| ())
-            })
-            .await
-            .unwrap();
+        says_ready(&mut process, health, "the first files are there").await;
         Self { process, dir, health, _scratch: scratch, _tree: tree, _holding: holding }
     }
 
@@ -62,10 +57,7 @@ impl Sync {
 
     /// What docs/signers.md tells people to write, for this directory.
     pub fn documented(&self, signer: &str) -> String {
-        let page = include_str!("../../docs/signers.md");
-        let block = page.split(&format!("```{signer}\n")).nth(1).and_then(|rest| rest.split("```").next());
-        let block = block.unwrap_or_else(|| panic!("docs/signers.md has no block for {signer}"));
-        block.replace("/dkim/", &format!("{}/", self.dir.display()))
+        documented(signer, &self.dir)
     }
 }
 

@@ -15,8 +15,10 @@ use dkim_operator::api::signing_config::{
 use dkim_operator::dns::{Cookies, Part, Rates, Serving, Set, Snapshot, bind};
 use dkim_operator::model::key::{KeyKind, PrivateKey};
 use dkim_operator::model::name::DomainName;
-use dkim_testbed::{Address, Mount};
+use dkim_testbed::{Address, Mount, Process};
 use getrandom::SysRng;
+
+use crate::judges::http;
 
 /// Serves key records at port 53 of an address of its own.
 pub struct KeyDns {
@@ -184,3 +186,17 @@ pub fn ids(user: &str) -> (u32, u32) {
 
 /// For how long a test waits for what takes moments on a quiet machine.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until a role of ours says at `/readyz` that it is ready.
+pub async fn says_ready(process: &mut Process, health: SocketAddr, what: &str) {
+    let ready = || async move { http(health, "GET /readyz", &[], b"").await.map(drop) };
+    process.ready(PATIENCE, what, ready).await.expect("ready");
+}
+
+/// What docs/signers.md tells people to write for a signer, with files in `dir`.
+pub fn documented(signer: &str, dir: &Path) -> String {
+    let page = include_str!("../../docs/signers.md");
+    let block = page.split(&format!("```{signer}\n")).nth(1).and_then(|rest| rest.split("```").next());
+    let block = block.unwrap_or_else(|| panic!("docs/signers.md has no block for {signer}"));
+    block.replace("/dkim/", &format!("{}/", dir.display()))
+}

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use dkim_operator::model::key::KeyKind::{Ed25519, Rsa2048};
 use dkim_testbed::{Address, Process, Scratch, Spec};
 
-use crate::judges::http;
-use crate::keys::{KeyDns, PATIENCE, Rolling, ids};
+use crate::keys::{KeyDns, Rolling, ids, says_ready};
 
 const PROVIDER: &str = "contoso.onmail.example";
 
@@ -44,12 +43,7 @@ impl Milter {
             .args(extra)
             .spawn()
             .unwrap();
-        process
-            .ready(PATIENCE, "the keys are read", || async move {
-                http(health, "GET /readyz", &[], b"").await.map(|_| ())
-            })
-            .await
-            .unwrap();
+        says_ready(&mut process, health, "the keys are read").await;
         Self { process, keys, tcp, unix, health, _scratch: scratch, _holding: holding }
     }
 

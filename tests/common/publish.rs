@@ -39,6 +39,16 @@ pub async fn put_key(world: &World, name: &str, key: &TsigKey) -> Outcome {
     Ok(())
 }
 
+/// Takes the embedded servers out of a zone's delegation; the resolver forgets what it knew of it, as the zone's own NS
+/// records live an hour there.
+pub async fn leave_embedded(world: &World, zone: &str) -> Outcome {
+    for ns in world.operator.name_servers() {
+        world.tree.root().remove_record(zone, "NS", Some(&format!("{ns}."))).await?;
+    }
+    world.tree.unbound().flush_name(zone).await?;
+    Ok(())
+}
+
 impl Site {
     pub async fn new(
         world: &World,

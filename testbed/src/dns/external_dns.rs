@@ -41,10 +41,7 @@ impl ExternalDns {
             .stop_within(Duration::from_secs(5))
             .spawn()?;
         let started = Self { process: Mutex::new(process), _scratch: scratch, _address: address };
-        let serves = || async move {
-            tokio::net::TcpStream::connect(metrics).await.map(drop).map_err(|error| error.to_string())
-        };
-        started.process.lock().await.ready(START_BOUND, "it serves its metrics", serves).await?;
+        started.process.lock().await.listens(START_BOUND, "it serves its metrics", metrics).await?;
         Ok(started)
     }
 

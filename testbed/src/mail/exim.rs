@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::program;
 use crate::{Address, Process, Result, Scratch, Spec};
 
@@ -67,11 +65,7 @@ impl Exim {
             // -q2s: what could not be sent is tried again soon.
             .args(["-bdf", "-q2s"])
             .spawn()?;
-        process
-            .ready(Duration::from_secs(30), "Exim takes connections", || async move {
-                TcpStream::connect(address).await.map(|_| ())
-            })
-            .await?;
+        process.listens(Duration::from_secs(30), "Exim takes connections", address).await?;
         Ok(Self { process, address, scratch, _holding: holding })
     }
 

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::{Address, Binaries, Process, Result, Scratch, Spec};
 
 /// A maddy that relays everything to one place.
@@ -49,12 +47,7 @@ impl Maddy {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let address = self.address;
-        self.process
-            .ready(Duration::from_secs(60), "maddy takes connections", || async move {
-                TcpStream::connect(address).await.map(|_| ())
-            })
-            .await
+        self.process.listens(Duration::from_secs(60), "maddy takes connections", self.address).await
     }
 
     /// Ends it and starts it anew, with the files as they are now.

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::program;
 use crate::{Address, Process, Result, Scratch, Spec};
 
@@ -74,11 +72,7 @@ impl Postfix {
             .arg(&conf)
             .arg("start-fg")
             .spawn()?;
-        process
-            .ready(Duration::from_secs(60), "Postfix takes connections", || async move {
-                TcpStream::connect(address).await.map(|_| ())
-            })
-            .await?;
+        process.listens(Duration::from_secs(60), "Postfix takes connections", address).await?;
         Ok(Self { process, address, _holding: holding, _scratch: scratch })
     }
 

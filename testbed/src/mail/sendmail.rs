@@ -5,8 +5,6 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use super::program;
 use crate::error::Context;
 use crate::{Address, Error, Process, Result, Scratch, Spec};
@@ -64,11 +62,7 @@ impl Sendmail {
             .args(["-bD", "-q2s", "-C"])
             .arg(&config)
             .spawn()?;
-        process
-            .ready(Duration::from_secs(60), "Sendmail takes connections", || async move {
-                TcpStream::connect(address).await.map(|_| ())
-            })
-            .await?;
+        process.listens(Duration::from_secs(60), "Sendmail takes connections", address).await?;
         Ok(Self { process, address, _holding: holding, _scratch: scratch })
     }
 

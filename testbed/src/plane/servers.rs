@@ -48,8 +48,7 @@ pub(super) async fn launch(
     let etcd_spec = spec("etcd", binaries.etcd()?, scratch, options);
     let mut etcd = etcd_spec.args(etcd_args(scratch, &address)).spawn()?;
     let clients = address.port(ETCD_CLIENTS);
-    let listens = || async move { tokio::net::TcpStream::connect(clients).await.map(drop) };
-    etcd.ready(Duration::from_secs(30), "etcd listens", listens).await?;
+    etcd.listens(Duration::from_secs(30), "etcd listens", clients).await?;
     let apiserver = spec("kube-apiserver", binaries.kube_apiserver()?, scratch, options)
         .args(apiserver_args(scratch, &address))
         .args(&options.apiserver_args)

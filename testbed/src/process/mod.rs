@@ -6,6 +6,7 @@ mod spec;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use rustix::process::Signal;
 pub(crate) use spawner::spawn as spawn_lasting;
 pub use spec::Spec;
+use tokio::net::TcpStream;
 
 use crate::{Error, Result};
 
@@ -248,6 +250,14 @@ impl Process {
             Ok(Some(Err(error))) | Err(error) => error.to_string(),
         };
         Err(Error::Start { name, reason, tail: tail(&log, 30), log })
+    }
+
+    /// Waits until it takes TCP connections at an address, as [`Process::ready`] does.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with the end of the log.
+    pub async fn listens(&mut self, bound: Duration, what: &str, address: SocketAddr) -> Result<()> {
+        self.ready(bound, what, || async move { TcpStream::connect(address).await.map(drop) }).await
     }
 
     /// Lets the process go: it is neither ended nor waited for any more.
