@@ -363,6 +363,12 @@ impl Store {
         if there.is_some_and(|z| z.name_servers == name_servers && z.negative_ttl == negative_ttl) {
             return;
         }
+        // A zone that went and came back within one change goes on where it was.
+        let before = match self.touched.get(name) {
+            Some(Some(Node::Zone(before))) => Some(before),
+            _ => None,
+        };
+        let there = there.or(before);
         let serial = there.map_or(0, |zone| zone.serial);
         let history: Arc<History> = there.map(|zone| Arc::clone(&zone.history)).unwrap_or_default();
         let zone = Zone { name: name.clone(), name_servers, negative_ttl, serial, history };

@@ -172,6 +172,24 @@ fn only_what_changed_gets_a_new_serial() {
     assert!(store.snapshot().zone(&name("other.example")).is_none());
 }
 
+#[test]
+fn a_zone_that_goes_and_comes_back_within_a_change_goes_on_from_its_serial() {
+    let mut store = Store::default();
+    let held = set("a.com", APEX, &[(KEY, "x")]);
+    store.apply(&held);
+    store.commit(10);
+    store.remove("a.com");
+    store.apply(&held);
+    assert_eq!(store.commit(11), []);
+    assert_eq!(store.snapshot().zone(&name(APEX)).unwrap().serial, 10);
+    store.remove("a.com");
+    store.apply(&set("a.com", APEX, &[(KEY, "y")]));
+    assert_eq!(store.commit(12), [name(APEX)]);
+    let zone = Arc::clone(store.snapshot().zone(&name(APEX)).unwrap());
+    assert_eq!(zone.serial, 12);
+    assert_eq!(zone.history.since(10).unwrap().count(), 1);
+}
+
 /// Names and zones that meet each other in every way.
 fn any_set() -> impl Strategy<Value = Set> {
     let zones = prop::sample::select(vec!["a.x", "b.a.x", "c.b.a.x", "k.c.b.a.x", "y"]);
