@@ -1,130 +1,19 @@
 //! external-dns itself, publishing the operator's DNSEndpoints into real servers: keys of all sizes, their rotation and their
-//! end, tenants' CNAMEs and their move to another GUID, the move of keys from the embedded server, objects of an earlier version, and the
-//! one provider of external-dns that cannot do it.
+//! end, tenants' CNAMEs and their move to another GUID, and the one provider of external-dns that cannot do it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
-use std::time::Duration;
-
+use common::external_dns::{Stage, rotate, settled};
 use common::poller::Poller;
-use common::publish::{
-    BOUND, former_object, know_endpoints, leave_embedded, let_endpoints, methods, put_key, settings, states,
-    until_set,
-};
+use common::publish::{BOUND, know_endpoints, let_endpoints, put_key, settings, states, until_set};
 use common::servers::{Make, Server};
-use common::{Outcome, World, condition, world};
-use dkim_operator::api::{ConditionType, DkimRecordSet, PublishMethod, PublishState};
-use dkim_operator::model::publishing::place_id;
-use dkim_testbed::{ExternalDns, Pdns, TsigKey, eventually, lookup, nsupdate, to_pdns, to_rfc2136};
+use common::{Outcome, condition, world};
+use dkim_operator::api::{ConditionType, PublishState};
+use dkim_testbed::{ExternalDns, TsigKey, eventually, lookup, nsupdate, to_rfc2136};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-
-/// What docs/publishing.md says it should run with.
-fn settled(zone: &str) -> Vec<String> {
-    let domains = format!("--domain-filter={zone}");
-    let all = [
-        "--managed-record-types=TXT",
-        "--managed-record-types=CNAME",
-        "--policy=sync",
-        "--registry=txt",
-        "--txt-owner-id=mail",
-        "--txt-prefix=_extdns-%{record_type}.",
-        &domains,
-    ];
-    all.map(str::to_owned).to_vec()
-}
-
-/// A PowerDNS with a zone, an external-dns that publishes there, and the namespace with its objects.
-struct Stage {
-    world: &'static World,
-    server: Pdns,
-    zone: String,
-    objects: String,
-    external_dns: ExternalDns,
-}
-
-impl Stage {
-    async fn new(zone: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let stage = Self::without_rights(zone).await?;
-        let_endpoints(stage.world, &stage.objects).await?;
-        Ok(stage)
-    }
-
-    /// The operator may not write objects yet.
-    async fn without_rights(zone: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let world = world().await;
-        know_endpoints(world).await?;
-        let objects = world.plane.namespace().await?;
-        let server = Pdns::start(&[]).await?;
-        server.add_zone(zone, 1).await?;
-        let args = [settled(zone), to_pdns(&server)].concat();
-        let external_dns = ExternalDns::start(&world.plane, &objects, args).await?;
-        Ok(Self { world, server, zone: zone.to_owned(), objects, external_dns })
-    }
-
-    async fn delegate(&self) -> Outcome {
-        let (zone, ip) = (&self.zone, self.server.address().ip());
-        self.world.tree.delegate(zone, &format!("ns1.{zone}"), ip).await?;
-        Ok(())
-    }
-
-    /// How a provider publishes through it.
-    fn publish(&self) -> Value {
-        json!({ "method": "DNSEndpoint", "zone": self.zone, "nameServers": [], "dnsEndpoint": { "namespace": self.objects } })
-    }
-
-    async fn texts(&self, name: &str) -> Result<Vec<String>, String> {
-        let answer = lookup(self.server.address(), name, "TXT").await.map_err(|e| e.to_string())?;
-        Ok(answer.data("TXT").into_iter().map(str::to_owned).collect())
-    }
-
-    /// Waits until what the record set says is in DNS, one text at each name, and reported as published.
-    async fn until_published(
-        &self,
-        domain: &str,
-        serials: &[i64],
-    ) -> Result<DkimRecordSet, Box<dyn std::error::Error>> {
-        let world = self.world;
-        let what = format!("{domain} is published with keys {serials:?}");
-        let found = eventually(Duration::from_secs(60), &what, || async {
-            let set = world.record_sets().get(domain).await.map_err(|e| e.to_string())?;
-            let mut found: Vec<i64> = set.spec.records.iter().map(|record| record.serial).collect();
-            found.sort_unstable();
-            let all = states(&set);
-            let done =
-                all.len() == serials.len() && all.iter().all(|(_, s, _)| *s == PublishState::Published);
-            if found != serials || !done {
-                return Err(format!("{found:?} {all:?}"));
-            }
-            for record in &set.spec.records {
-                let texts = self.texts(&record.name).await?;
-                if texts != [record.value.as_str()] {
-                    return Err(format!("{}: {texts:?}", record.name));
-                }
-            }
-            Ok(set)
-        })
-        .await;
-        Ok(match found {
-            Ok(set) => set,
-            Err(error) => return Err(format!("{error}\n{}", self.last_words().await).into()),
-        })
-    }
-
-    async fn last_words(&self) -> String {
-        let log = self.external_dns.log_text().await;
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(40)..].join("\n")
-    }
-}
-
-/// Asks for one rotation, now.
-async fn rotate(world: &World, namespace: &str, domain: &str) {
-    let now = jiff::Timestamp::now().to_string();
-    world.patch(namespace, domain, json!({ "rotation": { "rotateAt": now } })).await;
-}
 
 #[tokio::test]
 async fn keys_of_all_sizes_come_are_rolled_and_go() -> Outcome {
@@ -257,99 +146,6 @@ async fn tenants_cnames_come_and_go() -> Outcome {
         })
         .await?;
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn from_the_embedded_server_without_a_gap() -> Outcome {
-    let stage = Stage::new("extmover.example").await?;
-    let (world, zone) = (stage.world, stage.zone.as_str());
-    world.operator.delegate(&world.tree, zone).await?;
-    let own = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": { "zone": zone } });
-    world.apply(&world.provider("extmover", own)).await?;
-    let domain = "tenant-extmover.example";
-    let namespace = world.enabled(domain, json!({ "providerRef": { "name": "extmover" } })).await?;
-    let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
-
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": stage.publish() });
-    world.apply(&world.provider("extmover", extra)).await?;
-    let records = world.record_sets().get(domain).await?.spec.records;
-    eventually(BOUND, "external-dns has published what the embedded server still serves", || async {
-        for record in &records {
-            let texts = stage.texts(&record.name).await?;
-            if texts != [record.value.as_str()] {
-                return Err(format!("{}: {texts:?}", record.name));
-            }
-        }
-        Ok(())
-    })
-    .await?;
-    // The zone is delegated to both, then to the new one alone.
-    stage.delegate().await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    leave_embedded(world, zone).await?;
-    until_set(world, domain, "the embedded server is left", |set| {
-        let methods = methods(set);
-        let done = methods == [(PublishMethod::DnsEndpoint, false)];
-        if done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
-    })
-    .await?;
-    let (count, faults) = poller.stop().await;
-    println!("{count} answers of the resolver, {} of them wrong", faults.len());
-    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
-    world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
-    Ok(())
-}
-
-/// What is published by the one object that an earlier version wrote for a domain goes on being published by that of its place.
-#[tokio::test]
-async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome {
-    let stage = Stage::without_rights("extformer.example").await?;
-    stage.delegate().await?;
-    let (world, domain) = (stage.world, "tenant-extformer.example");
-    let mut publish = stage.publish();
-    publish["ownerId"] = json!("extformer");
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{}", stage.zone), "publish": publish });
-    world.apply(&world.provider("extformer", extra)).await?;
-    world.tree.add_zone(domain, 1).await?;
-    let namespace = world.plane.namespace().await?;
-    world.create(&namespace, domain, json!({ "providerRef": { "name": "extformer" } })).await;
-    let set = until_set(world, domain, "both keys wait for the right to be written", |set| {
-        let all = states(set);
-        let waits = all.iter().filter(|(_, s, m)| *s == PublishState::Failed && m.contains("may not write"));
-        if waits.count() == 2 { Ok(set.clone()) } else { Err(format!("{all:?}")) }
-    })
-    .await?;
-    world.apply(&former_object(&set, &stage.objects, "extformer")).await?;
-    eventually(BOUND, "the old object is published", || async {
-        for record in &set.spec.records {
-            let texts = stage.texts(&record.name).await?;
-            if texts != [record.value.as_str()] {
-                return Err(format!("{}: {texts:?}", record.name));
-            }
-        }
-        Ok(())
-    })
-    .await?;
-    world.publish_cnames(&namespace, domain).await?;
-    let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
-
-    let_endpoints(world, &stage.objects).await?;
-    let name = format!("dnsendpoint.externaldns.k8s.io/{domain}.{}", place_id(&set.spec.zone));
-    eventually(BOUND, "the object of the place is there alone", || async {
-        let args = ["get", "dnsendpoints", "-n", &stage.objects, "-o", "name"];
-        let there = world.plane.kubectl(args).await.map_err(|e| e.to_string())?.stdout;
-        if there.trim() == name { Ok(()) } else { Err(there) }
-    })
-    .await?;
-    stage.until_published(domain, &[1, 2]).await?;
-    world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
-    // external-dns looks each second.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let (count, faults) = poller.stop().await;
-    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
-    rotate(world, &namespace, domain).await;
-    stage.until_published(domain, &[2, 3]).await?;
     Ok(())
 }
 

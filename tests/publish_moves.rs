@@ -14,7 +14,7 @@ use common::publish::{
 use common::servers::{Make, Server};
 use common::{Outcome, condition, world};
 use dkim_operator::api::{ConditionType, DkimRecordSet, PublishMethod, PublishState};
-use dkim_testbed::{TsigKey, eventually, lookup, nsupdate, txt};
+use dkim_testbed::{Bind, TsigKey, eventually, lookup, nsupdate, txt};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -107,6 +107,55 @@ fn merge(into: &mut Value, from: Value) {
     for (key, value) in from.as_object().expect("an object") {
         into[key] = value.clone();
     }
+}
+
+/// The former place is left on proof alone: a server that cannot be heard gives none, however long.
+#[tokio::test]
+async fn what_cannot_be_heard_is_not_moved_to() -> Outcome {
+    let world = world().await;
+    let site = Site::new(world, "unheard", Make::Bind, "hmac-sha256").await?;
+    let (zone, domain) = (site.zone.as_str(), "tenant-unheard.example");
+    let namespace = world.enabled(domain, site.reference()).await?;
+    let knot = Server::start(Make::Knot, &site.key).await?;
+    knot.add_zone(zone, 1).await?;
+    let publish = settings(&knot, &site.key, zone, "tsig-unheard");
+    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
+    world.apply(&world.provider(&site.provider, extra)).await?;
+    let record = site.record(&namespace, domain);
+    eventually(BOUND, "the key is at both places", || async {
+        let there = [&site.server, &knot].map(|server| server.texts(&record));
+        let there = futures::future::try_join_all(there).await.map_err(|e| e.to_string())?;
+        if there.iter().all(|texts| texts.len() == 1) { Ok(()) } else { Err(format!("{there:?}")) }
+    })
+    .await?;
+
+    // One of its two servers is silent.
+    let silent = Bind::start(&[]).await?;
+    silent.pause().await?;
+    for (name, ip) in [("ns2", knot.address().ip()), ("ns3", silent.address().ip())] {
+        world.tree.delegate(zone, &format!("{name}.{zone}"), ip).await?;
+    }
+    world.tree.root().remove_record(zone, "NS", Some(&format!("ns1.{zone}."))).await?;
+    until_set(world, domain, "it says that not every server was heard", |set| {
+        let all = states(set);
+        let told = all.iter().any(|(leaving, _, m)| *leaving && m.contains("gives no clear answer for"));
+        if told { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await?;
+    // Much longer than the drain.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let former = site.server.address();
+    let kept = [record.clone(), format!("_owner.{record}")]
+        .map(|name| async move { lookup(former, &name, "TXT").await.map(|answer| answer.data("TXT").len()) });
+    assert_eq!(futures::future::try_join_all(kept).await?, [1, 1], "nothing is withdrawn");
+    world.tree.root().remove_record(zone, "NS", Some(&format!("ns3.{zone}."))).await?;
+    eventually(BOUND, "the former place is left once all servers of the zone are heard", || async {
+        let texts = site.server.texts(&record).await.map_err(|e| e.to_string())?;
+        if texts.is_empty() { Ok(()) } else { Err(format!("{texts:?}")) }
+    })
+    .await?;
+    assert_eq!(knot.texts(&record).await?.len(), 1);
+    Ok(())
 }
 
 #[tokio::test]

@@ -193,6 +193,16 @@ pub fn publish(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -
     }))
 }
 
+/// As [`publish`], at a place that is being left: a name with our mark of another place is published from there already, into the
+/// same zone, and two that both marked it would never come to an end.
+#[must_use]
+pub fn keep(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -> Step {
+    match holder(seen, mark) {
+        Holder::Us { place } if place != mark.place => Step::Nothing,
+        _ => publish(name, seen, text, ttl, mark),
+    }
+}
+
 /// Decides what to do so that nothing of ours is at `name`. What does not bear our mark of this very place is not
 /// ours any more, and stays.
 #[must_use]

@@ -162,10 +162,15 @@ impl Publisher {
         }
         self.tidy(set, &places, &written).await;
         self.leave(set, &places, &mut status).await;
+        let withdrawn = deleted.is_some() && is_withdrawn(&places, &status);
+        // A place that was left and holds nothing any more is forgotten.
+        let over = |place: &Place| place.leaving && place.wanted.is_empty();
+        let mut left = places.iter().map(over);
+        status.places.retain(|place| !(left.next().unwrap_or(false) && place.records.is_empty()));
         if set.status.as_ref() != Some(&status) {
             self.sets().save(set, version, &status).await?;
         }
-        if deleted.is_some() && is_withdrawn(&places, &status) {
+        if withdrawn {
             tracing::info!(domain = name, "its records are withdrawn");
             self.memory.forget(&name);
             self.sets().let_go(set).await?;

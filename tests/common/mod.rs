@@ -5,6 +5,7 @@
 
 pub mod dns;
 pub mod dns_role;
+pub mod external_dns;
 pub mod plugin;
 pub mod poller;
 pub mod publish;

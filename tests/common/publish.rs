@@ -1,5 +1,6 @@
 //! Providers that publish on servers of their own.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use dkim_operator::api::{DkimRecordSet, PublishMethod, PublishState, PublishedRecord, ZoneSpec};
@@ -23,10 +24,15 @@ pub struct Site {
 
 /// The settings of a provider that publishes on a server.
 pub fn settings(server: &Server, key: &TsigKey, zone: &str, secret: &str) -> Value {
+    rfc2136(server.address(), key, zone, secret)
+}
+
+/// The same for a server at an address.
+pub fn rfc2136(server: SocketAddr, key: &TsigKey, zone: &str, secret: &str) -> Value {
     json!({
         "method": "RFC2136", "zone": zone, "nameServers": [],
         "rfc2136": {
-            "server": server.address().to_string(),
+            "server": server.to_string(),
             "tsig": { "keyName": key.name, "algorithm": key.algorithm, "secretRef": { "name": secret } },
         },
     })

@@ -9,6 +9,9 @@ use crate::model::name::DnsName;
 const ONE_EXTERNAL_DNS: &str =
     ", or if one external-dns publishes both, see that it selects the new object, too";
 
+/// The same where external-dns is to take over what updates have brought into its zone.
+const ONE_ZONE: &str = ", or if both are one zone, give external-dns this name: put its ownership record there, by hand (docs/publishing.md, Changing the method)";
+
 /// What one of the servers that the zone is delegated to said of one record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answer {
@@ -60,16 +63,15 @@ pub fn has_moved(
             false => !places.contains(&former.id),
         };
         if !moved {
-            let one = if both_objects(former, present) { ONE_EXTERNAL_DNS } else { "" };
+            let one = match (method(&former.zone), method(&present.zone)) {
+                (PublishMethod::DnsEndpoint, PublishMethod::DnsEndpoint) => ONE_EXTERNAL_DNS,
+                (PublishMethod::Rfc2136, PublishMethod::DnsEndpoint) => ONE_ZONE,
+                _ => "",
+            };
             return Err(format!(
                 "{server} still answers for {name} from the former place; delegate the zone to the new one{one}"
             ));
         }
     }
     Ok(())
-}
-
-/// Whether both places are objects of external-dns, which may be one and the same.
-fn both_objects(former: &Place, present: &Place) -> bool {
-    [former, present].iter().all(|place| method(&place.zone) == PublishMethod::DnsEndpoint)
 }

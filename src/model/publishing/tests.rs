@@ -78,6 +78,20 @@ fn whose_a_name_is() {
 }
 
 #[test]
+fn a_former_place_in_the_same_zone_leaves_to_the_new_one_what_that_has_marked() {
+    let (former, present) = (mark("us", "p0"), mark("us", "p1"));
+    let taken = seen(&["old"], &[&present.to_string()]);
+    assert_eq!(keep(&name(), &taken, "key", 300, &former), Step::Nothing);
+    for still in [seen(&["old"], &[&former.to_string()]), seen(&["key"], &[]), seen(&[], &[])] {
+        let step = keep(&name(), &still, "key", 300, &former);
+        assert_eq!(step, publish(&name(), &still, "key", 300, &former));
+        assert!(matches!(step, Step::Change(_)), "{step:?}");
+    }
+    let theirs = seen(&["key"], &[&mark("them", "p1").to_string()]);
+    assert!(matches!(keep(&name(), &theirs, "key", 300, &former), Step::Conflict(_)));
+}
+
+#[test]
 fn how_a_text_is_cut_does_not_matter() {
     let halves = TXT::from_bytes(vec![b"ke".as_slice(), b"y"]);
     let seen = Seen { texts: vec![(halves, 300)], ..seen(&[], &[&mark("us", "p1").to_string()]) };

@@ -17,7 +17,7 @@ use crate::api::{PublishState, RecordState, Rfc2136, ZoneSpec};
 use crate::lookup::{Reply, ask};
 use crate::model::name::DnsName;
 use crate::model::publishing::{
-    Change, Data, Kind, Mark, Place, Seen, Step, mark_name, names, publish, publish_cname, remembered,
+    Change, Data, Kind, Mark, Place, Seen, Step, keep, mark_name, names, publish, publish_cname, remembered,
     withdraw, withdraw_cname,
 };
 use crate::model::sighting::Outcome;
@@ -111,6 +111,7 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
 
 fn step(place: &Place, name: &DnsName, seen: &Seen, mark: &Mark) -> Step {
     match (place.kind, place.wanted.get(name)) {
+        (Kind::Keys, Some(wanted)) if place.leaving => keep(name, seen, &wanted.text, wanted.ttl, mark),
         (Kind::Keys, Some(wanted)) => publish(name, seen, &wanted.text, wanted.ttl, mark),
         (Kind::Keys, None) => withdraw(name, seen, mark),
         (Kind::Cnames, Some(wanted)) => match DnsName::new(&wanted.text) {
