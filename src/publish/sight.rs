@@ -116,7 +116,9 @@ pub fn judge_cname(
 }
 
 fn unclear(server: &str, name: &DnsName) -> String {
-    format!("{server} gives no clear answer for {name}; it is asked again")
+    format!(
+        "{server} gives no clear answer for {name}; it is asked again. Where nothing but resolvers can be reached, set spec.verification.authoritative of the DkimProvider to false"
+    )
 }
 
 /// Whether one of the texts at a mark's name is a mark of ours, of whatever place.
