@@ -17,6 +17,8 @@ pub struct Times {
     pub ttl: u32,
     /// TTL of our negative answers.
     pub negative_ttl: u32,
+    /// The longest TTL of a tenant's CNAME.
+    pub cname_ttl: u32,
     /// From one rotation to the next.
     pub interval: u32,
     /// How long a key stays published after its last use: the longest that a message may be under way.
@@ -122,9 +124,11 @@ pub fn order(times: &Times, wishes: &Wishes) -> Order {
         order.lanes.primary.policy.imports[slot] = Some(theirs.fingerprint);
     }
     // The resolvers here count to the tick: a spare second would hide faults as large.
-    order.lanes.primary.policy.rounding = 0;
-    if let Some(lane) = &mut order.lanes.second {
-        lane.policy.rounding = 0;
+    for policy in
+        std::iter::once(&mut order.lanes.primary).chain(&mut order.lanes.second).map(|l| &mut l.policy)
+    {
+        policy.rounding = 0;
+        policy.cname_ttl = times.cname_ttl;
     }
     order
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::cadence::{self, Cadence, Schedule};
+use super::diagnosis::MAX_POSITIVE;
 use super::guid::{Guid, GuidStyle};
 use super::home::Home;
 use super::key::KeyKind;
@@ -528,6 +529,7 @@ fn policy(
         ttl: positive(provider.publish.ttl),
         negative_ttl: positive(provider.publish.negative_ttl),
         rounding: ROUNDING,
+        cname_ttl: MAX_POSITIVE,
         grace: provider.verification.grace.0,
         freshness: freshness(provider.verification.pending_interval.0),
     })

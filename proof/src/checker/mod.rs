@@ -27,7 +27,7 @@ use crate::rules::Rules;
 use crate::terms::Times;
 use kernel::Kernel;
 use store::TICK;
-use world::{Story, World};
+use world::{LinkSeen, Story, World};
 
 /// The spans of a small world, in ticks: all different where the difference matters, and as short as can be; shorter still
 /// where two lanes, or the names and the signers of a move, are all at work at a time, and where a world differs from another
@@ -40,6 +40,7 @@ pub fn times(story: Story) -> Times {
     Times {
         ttl: two,
         negative_ttl: ticks(1),
+        cname_ttl: ticks(i64::from(LinkSeen::TTL)),
         interval: ticks(5),
         drain: two,
         signer_lag: ticks(1),

@@ -92,6 +92,7 @@ pub fn times() -> Times {
     Times {
         ttl: seconds(5 * MINUTE),
         negative_ttl: seconds(MINUTE),
+        cname_ttl: seconds(DAY),
         interval: seconds(180 * DAY),
         drain: seconds(4 * DAY),
         signer_lag: seconds(5 * MINUTE),

@@ -9,8 +9,8 @@ use crate::model::sighting::{Failure, Outcome, ServerAnswer, ServerRole, SlotQue
 /// Longest time that resolvers remember a negative answer: RFC 2308 §5 advises one to three hours, and BIND's
 /// `max-ncache-ttl` is three.
 const MAX_NEGATIVE: u32 = 10_800;
-/// Longest time that resolvers remember a positive one: a day, as Unbound's `cache-max-ttl`.
-const MAX_POSITIVE: u32 = 86_400;
+/// Longest time in seconds that resolvers remember a positive one: a day, as Unbound's `cache-max-ttl`.
+pub const MAX_POSITIVE: u32 = 86_400;
 
 /// What answers prove of a tenant's CNAME.
 #[derive(Debug, Clone, PartialEq, Eq)]

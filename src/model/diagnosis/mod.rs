@@ -10,7 +10,7 @@ mod words;
 use std::fmt;
 
 pub use evidence::{
-    KeyEvidence, LinkEvidence, behind, copy_evidence, key_evidence, link_evidence, present_ttl,
+    KeyEvidence, LinkEvidence, MAX_POSITIVE, behind, copy_evidence, key_evidence, link_evidence, present_ttl,
 };
 pub use keys::{ExpectedKey, KeyDiagnosis, KeyState, diagnose_key};
 pub use words::diagnose;

@@ -68,6 +68,8 @@ pub struct Policy {
     pub negative_ttl: u32,
     /// For how many seconds more than its TTL a resolver may hold an answer, whoever gave it: see [`ROUNDING`].
     pub rounding: u32,
+    /// For how many seconds at most resolvers may remember a tenant's CNAME, whatever its TTL was.
+    pub cname_ttl: u32,
     /// How long the CNAMEs must be gone before signing falls back to the default.
     pub grace: SignedDuration,
     /// How old evidence may be for a switch to rest on it.
@@ -85,6 +87,12 @@ impl Policy {
     #[must_use]
     pub fn run_out(&self, at: Timestamp, ttl: u32) -> Timestamp {
         later(at, self.memory(ttl))
+    }
+
+    /// For how long names stay that no CNAME in use leads to any more: resolvers may still follow the one that did.
+    #[must_use]
+    pub fn parting_time(&self) -> SignedDuration {
+        self.drain_time().max(self.memory(self.cname_ttl))
     }
 
     fn memory(&self, ttl: u32) -> SignedDuration {

@@ -75,7 +75,7 @@ pub fn relocate(
         run.make(Move::Free { drain: policy.drain_time() });
     }
     if !former_in_use && run.vault.former.iter().any(may_be_reached) && run.is_parted(sights) {
-        run.make(Move::Part { drain: policy.drain_time() });
+        run.make(Move::Part { drain: policy.parting_time() });
     }
     if run.vault.former.iter().any(|former| former.has_drained(now)) {
         run.make(Move::Forget);

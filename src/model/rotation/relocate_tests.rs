@@ -311,6 +311,23 @@ fn names_of_a_move_called_off_stay_while_a_cname_in_use_leads_there() {
 }
 
 #[test]
+fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
+    let mut world = World::enabled();
+    (world.policy.drain, world.policy.cname_ttl) = (SignedDuration::from_mins(1), 86_400);
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    world.wanted = home("a.example");
+    world.settle();
+    // The CNAMEs are seen where they belong.
+    world.pass(1);
+    world.pass(86_400 - 1);
+    assert!(!world.vault.former.is_empty());
+    world.pass(1);
+    assert!(world.vault.former.is_empty());
+}
+
+#[test]
 fn a_second_signature_is_rolled_along_and_goes_when_it_is_no_longer_wanted() {
     let mut world = World::enabled();
     world.second = Some(selectors("ed1", "ed2"));

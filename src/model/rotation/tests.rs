@@ -29,6 +29,7 @@ pub(super) fn policy() -> Policy {
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
         rounding: 0,
+        cname_ttl: CNAME_MEMORY,
         grace: SignedDuration::from_mins(10),
         freshness: SignedDuration::from_mins(1),
     }
