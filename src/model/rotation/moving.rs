@@ -246,9 +246,11 @@ impl Vault {
         let old = std::mem::replace(&mut self.home, moving.to);
         self.former.retain(|former| !former.home.is_at(&self.home));
         self.leave(old, false, drain, now);
-        for (lane, names) in moving.lanes.iter() {
+        let unseen = NextName::fresh(now);
+        for lane in LaneId::ALL {
             let Some(ring) = self.rings.get_mut(lane) else { continue };
-            for (slot, name) in names.iter() {
+            // What is known of the names of before says nothing of these.
+            for (slot, name) in moving.lanes.get(lane).unwrap_or(&unseen).iter() {
                 ring.slots[slot].link = name.link;
                 if let Phase::Published { key, seen, settled } = ring.slots[slot].phase.clone() {
                     ring.slots[slot].phase = if key.serial == name.serial {

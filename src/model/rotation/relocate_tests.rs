@@ -3,7 +3,7 @@ use crate::api::ZoneSpec;
 use crate::model::guid::{Guid, GuidStyle};
 use crate::model::home::Home;
 use crate::model::key::{Algorithm, PublicKey};
-use crate::model::keyring::{KeyInfo, Link, Mode, Phase, later};
+use crate::model::keyring::{KeyInfo, Keyring, Link, Mode, Phase, later};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::name::{DnsName, DomainName};
 use crate::model::selector::Selector;
@@ -308,6 +308,20 @@ fn names_of_a_move_called_off_stay_while_a_cname_in_use_leads_there() {
     assert_eq!(former(&world), Some((false, later(world.now, world.policy.drain_time()))));
     world.pass(97 * 3_600);
     assert_eq!(former(&world), None);
+}
+
+#[test]
+fn a_lane_that_no_look_has_told_of_at_the_next_names_begins_anew_there() {
+    let mut world = World::enabled();
+    let ring = Keyring::new(selectors("ed1", "ed2"), world.now);
+    world.vault.apply(&VaultChange::Move(Move::Begin { to: home("b.example") }), world.now);
+    let second = world.vault.rings.second.insert(ring);
+    second.install(SlotId::One, super::tests::key(9, KeyKind::Ed25519, world.now));
+    let up = Link::Up { trusted_from: world.now };
+    second.slots[SlotId::One].link = up;
+    world.vault.apply(&VaultChange::Move(Move::Finish { drain: SignedDuration::ZERO }), world.now);
+    let link = world.vault.rings.second.as_ref().unwrap().slots[SlotId::One].link;
+    assert_eq!(link, Link::unseen(world.now), "what was known is of the names of before");
 }
 
 #[test]
