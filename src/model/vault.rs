@@ -147,7 +147,14 @@ impl Vault {
 
     /// Leaves a home: what was published there stays for `drain`, from when no CNAME leads there that may have `reached` it.
     pub(super) fn leave(&mut self, home: Home, reached: bool, drain: SignedDuration, now: Timestamp) {
-        self.former.retain(|former| !former.home.is_at(&home));
-        self.former.push(FormerHome { home, left: now, until: later(now, drain), held: reached, reached });
+        let mut entry = FormerHome { home, left: now, until: later(now, drain), held: reached, reached };
+        if let Some(at) = self.former.iter().position(|former| former.home.is_at(&entry.home)) {
+            // It was left before, and what it was kept for then may not be over.
+            let FormerHome { home: _, left: _, until, held, reached } = self.former.remove(at);
+            entry.until = entry.until.max(until);
+            entry.held |= held || reached;
+            entry.reached |= reached;
+        }
+        self.former.push(entry);
     }
 }

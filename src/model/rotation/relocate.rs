@@ -130,6 +130,11 @@ impl Run<'_> {
     fn is_parted(&self, sights: &PerLane<Sights>) -> bool {
         let left =
             self.vault.former.iter().filter(|former| former.reached && former.held).map(|f| f.left).max();
+        // A move that leads there again may be called off as well.
+        let again = self.vault.moving.as_ref().is_some_and(|moving| {
+            let waits = |former: &FormerHome| former.reached && former.held && former.home.is_at(&moving.to);
+            self.vault.former.iter().any(waits)
+        });
         let leads = |evidence: Option<Evidence>, slot: SlotId| {
             evidence.is_some_and(|seen| {
                 Some(seen.at) > left
@@ -140,7 +145,7 @@ impl Run<'_> {
         self.vault.rings.iter().all(|(lane, ring)| match ring.active() {
             Some(active) if ring.mode == Mode::Domain => sights
                 .get(lane)
-                .is_some_and(|sights| leads(sights.home, active) || leads(sights.next, active)),
+                .is_some_and(|sights| leads(sights.home, active) || (!again && leads(sights.next, active))),
             _ => true,
         })
     }

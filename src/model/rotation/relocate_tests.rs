@@ -311,6 +311,29 @@ fn names_of_a_move_called_off_stay_while_a_cname_in_use_leads_there() {
 }
 
 #[test]
+fn a_move_called_off_twice_is_waited_for_as_the_first_time() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    // Both CNAMEs lead there, and go on to do so: the tenant does not follow back.
+    world.wanted = home("a.example");
+    world.step();
+    let (held, begun) = (world.vault.former.clone(), world.vault.moving.clone());
+    assert_eq!((held.len(), held[0].held, begun), (1, true, None));
+    world.wanted = home("b.example");
+    world.step();
+    world.now = later(world.now, SignedDuration::from_secs(1));
+    world.step();
+    assert_eq!(world.moving().announced, None);
+    world.wanted = home("a.example");
+    world.step();
+    let former = |world: &World| world.vault.former.iter().map(|f| (f.held, f.reached)).collect::<Vec<_>>();
+    assert_eq!(former(&world), [(true, true)]);
+}
+
+#[test]
 fn a_lane_that_no_look_has_told_of_at_the_next_names_begins_anew_there() {
     let mut world = World::enabled();
     let ring = Keyring::new(selectors("ed1", "ed2"), world.now);
