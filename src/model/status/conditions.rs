@@ -146,8 +146,27 @@ fn moving(facts: &Facts<'_>) -> Option<Verdict> {
             "publish the records that status.records shows; the old ones go on working until all of them lead to the new names"
         }
     };
-    let message = format!("{what}: {next}");
+    let waits = leaving_second(facts).map(|waits| format!(". {waits}")).unwrap_or_default();
+    let message = format!("{what}: {next}{waits}");
     Some(Verdict::new(ConditionType::Moving, true, Reason::NamesChanging, message))
+}
+
+/// A move goes no further while keys of a second signature drain that is asked for no more: nobody looks for them at new names.
+fn leaving_second(facts: &Facts<'_>) -> Option<String> {
+    let ring = facts.vault.rings.second.as_ref().filter(|_| facts.order.lanes.second.is_none())?;
+    let phases = || ring.slots.iter().map(|(_, slot)| &slot.phase);
+    let who = if phases().any(|phase| matches!(phase, Phase::Draining { held: true, .. })) {
+        format!(": {} them", still_using(&facts.signers.behind))
+    } else {
+        let until = phases().filter_map(|phase| match phase {
+            Phase::Draining { until, .. } | Phase::Revoked { until, .. } => Some(*until),
+            _ => None,
+        });
+        until.max().map(|at| format!(" until {}", words::moment(at))).unwrap_or_default()
+    };
+    Some(format!(
+        "The move waits for the keys of the second signature, which spec.secondSignature no longer asks for; they stay published for mail under way{who}"
+    ))
 }
 
 fn keys(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {

@@ -1,0 +1,150 @@
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::*;
+use crate::model::acceptance::{Tenant, accept};
+use crate::model::home::Home;
+use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PublicKey};
+use crate::model::keyring::KeyInfo;
+use crate::model::lanes::LaneId;
+use crate::model::rotation::{Change, Move};
+use crate::model::selector::{PerSlot, Selector, SlotId};
+use crate::model::vault::VaultChange;
+
+#[test]
+fn signers_that_are_behind_are_named() {
+    let all = ["a", "b", "c", "d"].map(str::to_owned);
+    let words: Vec<String> = (0..=4).filter_map(|count| all.get(..count)).map(still_using).collect();
+    assert_eq!(
+        words,
+        [
+            "a signer still uses",
+            "the signer a still uses",
+            "the signers a and b still use",
+            "the signers a, b and 1 more still use",
+            "the signers a, b and 2 more still use",
+        ]
+    );
+}
+
+#[test]
+fn a_drain_that_a_signer_holds_shows() {
+    let now = Timestamp::UNIX_EPOCH;
+    let selectors = ["selector1", "selector2"].map(|s| Selector::parse(s).unwrap());
+    let mut ring = Keyring::new(PerSlot(selectors), now);
+    ring.install(SlotId::One, key(1, now));
+    let key = ring.slots[SlotId::One].phase.key().unwrap().clone();
+    ring.slots[SlotId::One].phase = Phase::Draining { key, since: now, until: now, held: false };
+    let held = |ring: &Keyring| key_status(&ring.slots[SlotId::One]).held;
+    assert!(!held(&ring));
+    ring.apply(&Change::Hold { slot: SlotId::One }, now);
+    assert!(held(&ring));
+    let drain = SignedDuration::from_hours(1);
+    ring.apply(&Change::Free { slot: SlotId::One, drain }, now);
+    assert!(!held(&ring));
+}
+
+fn key(serial: u64, created: Timestamp) -> KeyInfo {
+    KeyInfo {
+        serial,
+        kind: KeyKind::Rsa2048,
+        public: PublicKey { algorithm: Algorithm::Rsa, p: String::new() },
+        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
+        created,
+        imported: false,
+    }
+}
+
+/// A domain that signs, and what its spec says.
+struct Stage {
+    order: Order,
+    vault: Vault,
+    signers: Acknowledged,
+    now: Timestamp,
+}
+
+impl Stage {
+    fn new(second: bool) -> Self {
+        let mut spec = json!({ "domain": "contoso.com" });
+        if second {
+            spec["secondSignature"] = json!({ "selectors": ["ed1", "ed2"] });
+        }
+        let order = order(&spec);
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let selectors = order.selectors();
+        let mut vault = Vault::new(order.domain.clone(), order.home.clone(), selectors.primary, now);
+        if let Some(selectors) = selectors.second {
+            vault.apply(&VaultChange::OpenSecond { selectors }, now);
+        }
+        for lane in LaneId::ALL {
+            let Some(ring) = vault.rings.get_mut(lane) else { continue };
+            let [one, two] = [1, 2].map(|n| key(n + 2 * lane as u64, now));
+            ring.slots[SlotId::One].phase = Phase::Active { key: one, seen: now, since: now };
+            ring.slots[SlotId::Two].phase = Phase::Published { key: two, seen: now, settled: now };
+        }
+        Self { order, vault, signers: Acknowledged::default(), now }
+    }
+
+    fn elsewhere(&self) -> Home {
+        order(&json!({ "domain": "contoso.com", "guid": "contoso-elsewhere" })).home
+    }
+
+    fn make(&mut self, step: Move) {
+        self.vault.apply(&VaultChange::Move(step), self.now);
+    }
+
+    /// A condition, as it is shown.
+    fn shown(&self, type_: ConditionType) -> String {
+        let decision = Decision { changes: Vec::new(), waiting: None, next: None, wake: None, look: false };
+        let lane = |lane: LaneId| {
+            let question = self.order.question(lane, &self.order.lanes.get(lane)?.targets)?;
+            let keyring = self.vault.rings.get(lane)?;
+            Some(LaneFacts { keyring, decision: &decision, question, observation: None })
+        };
+        let facts = Facts {
+            order: &self.order,
+            vault: &self.vault,
+            lanes: PerLane { primary: lane(LaneId::Primary).unwrap(), second: lane(LaneId::Second) },
+            import_fault: None,
+            keys_lost: false,
+            publishing: None,
+            signers: &self.signers,
+            now: self.now,
+        };
+        let verdicts = conditions::verdicts(&facts);
+        let said = verdicts.iter().filter(|verdict| verdict.type_ == type_);
+        said.map(|v| format!("{} {} {}: {}\n", v.type_.as_str(), v.holds, v.reason.as_str(), v.message))
+            .collect()
+    }
+}
+
+fn order(spec: &serde_json::Value) -> Order {
+    let provider = serde_json::from_value(json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap();
+    let labels = BTreeMap::new();
+    let tenant = Tenant { namespace: "contoso", uid: "u", labels: &labels };
+    accept(&serde_json::from_value(spec.clone()).unwrap(), "default", &provider, &tenant).unwrap()
+}
+
+#[test]
+fn a_move_that_waits_for_a_second_signature_to_drain_says_so() {
+    let mut stage = Stage::new(true);
+    let shown = |stage: &Stage| stage.shown(ConditionType::Moving);
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    let mut said = shown(&stage);
+    stage.order = order(&json!({ "domain": "contoso.com" }));
+    let drain = SignedDuration::from_hours(96);
+    let change = Change::Retire { slot: SlotId::One, drain };
+    stage.vault.apply(&VaultChange::Key { lane: LaneId::Second, change }, stage.now);
+    said += &shown(&stage);
+    stage.make(Move::Announce);
+    said += &shown(&stage);
+    let change = Change::Hold { slot: SlotId::One };
+    stage.vault.apply(&VaultChange::Key { lane: LaneId::Second, change }, stage.now);
+    stage.signers.behind = vec!["dkim-milter-mail-0".to_owned()];
+    said += &shown(&stage);
+    stage.vault.apply(&VaultChange::CloseSecond, stage.now);
+    said += &shown(&stage);
+    insta::assert_snapshot!(said);
+}
