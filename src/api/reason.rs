@@ -54,7 +54,7 @@ closed_list! {
         CnamesVerified,
         /// Mail is signed as the domain itself.
         Enabled,
-        /// A rotation is under way.
+        /// A rotation is under way, or a signer is behind.
         Rotating,
         /// A rotation is due and cannot happen.
         RotationBlocked,
@@ -126,7 +126,7 @@ closed_list! {
         Draining,
         /// The key before the present one is published as revoked.
         Revoking,
-        /// A signer that is alive has not taken up the present key yet.
+        /// A signer that is alive has not taken up the present key yet, or signs by names of before a move.
         SignerBehind,
         /// The next key is being published.
         PreparingNext,

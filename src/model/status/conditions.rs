@@ -7,9 +7,11 @@ use super::{Facts, LaneFacts, records, still_using};
 use crate::api::{ConditionType, Delegation, Reason};
 use crate::model::acceptance::Refusal;
 use crate::model::diagnosis::{self, KeyEvidence};
+use crate::model::home::Home;
 use crate::model::keyring::{Keyring, Link, Mode, Phase};
 use crate::model::rotation::Wait;
 use crate::model::selector::SlotId;
+use crate::model::vault::FormerHome;
 use crate::model::words;
 
 /// One condition without its times.
@@ -371,6 +373,11 @@ fn settled(ring: &Keyring) -> String {
 fn rotating(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     let type_ = ConditionType::Rotating;
     let ring = lane.keyring;
+    let key_held =
+        ring.slots.iter().any(|(_, slot)| matches!(slot.phase, Phase::Draining { held: true, .. }));
+    if let Some(held) = names_held(facts).filter(|_| !key_held) {
+        return Verdict::new(type_, true, Reason::SignerBehind, held);
+    }
     let Some(active) = ring.active() else {
         return Verdict::new(type_, false, Reason::Idle, "no key signs yet, so there is nothing to rotate");
     };
@@ -415,6 +422,17 @@ fn rotating(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
             Verdict::new(type_, false, Reason::Idle, format!("the next key, in {selector}, is ready"))
         }
     }
+}
+
+/// That a signer still signs by names of before a move.
+fn names_held(facts: &Facts<'_>) -> Option<String> {
+    // What a CNAME may still lead to is held as well, with no signer being behind.
+    let by_signer = |former: &&FormerHome| former.held && (!former.reached || facts.signers.former_in_use);
+    let Home { guid, initial_domain, .. } = &facts.vault.former.iter().find(by_signer)?.home;
+    Some(format!(
+        "{} the names of before a move, SELECTOR-{guid}._domainkey.{initial_domain}; they stay published until no signer does. The mail provider must look at it: its log says what hinders it",
+        still_using(&facts.signers.behind)
+    ))
 }
 
 /// When signers were told to use the active key.

@@ -148,3 +148,35 @@ fn a_move_that_waits_for_a_second_signature_to_drain_says_so() {
     said += &shown(&stage);
     insta::assert_snapshot!(said);
 }
+
+#[test]
+fn a_signer_that_signs_by_names_of_before_a_move_is_shown() {
+    let mut stage = Stage::new(false);
+    let drain = SignedDuration::from_hours(96);
+    let shown = |stage: &Stage| stage.shown(ConditionType::Rotating);
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    stage.make(Move::Finish { drain });
+    let idle = shown(&stage);
+    assert!(idle.starts_with("Rotating false"), "{idle}");
+    stage.signers.behind = vec!["dkim-milter-mail-0".to_owned()];
+    stage.signers.former_in_use = true;
+    stage.make(Move::Hold);
+    let held = shown(&stage);
+    // A key that is held is told of first: no rotation comes before it is free.
+    let slot = SlotId::Two;
+    let key = key(3, stage.now);
+    stage.vault.rings.primary.slots[slot].phase =
+        Phase::Draining { key, since: stage.now, until: stage.now, held: true };
+    insta::assert_snapshot!(held + &shown(&stage));
+}
+
+#[test]
+fn names_that_a_cname_may_lead_to_are_no_fault_of_a_signer() {
+    let mut stage = Stage::new(false);
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    stage.make(Move::Announce);
+    stage.make(Move::Abandon { drain: SignedDuration::from_hours(96) });
+    assert!(stage.vault.former[0].held);
+    let said = stage.shown(ConditionType::Rotating);
+    assert!(said.starts_with("Rotating false Idle"), "{said}");
+}
