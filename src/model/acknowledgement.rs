@@ -127,9 +127,14 @@ impl Roster {
         }
         place.surplus.remove(name);
         let same = place.signers.get(name).filter(|before| before.version == version);
-        let seen = if listed { renewed.min(now) } else { now };
-        let until = same.map_or_else(|| later(seen, lasts.clamp(SignedDuration::ZERO, LONGEST)), |b| b.until);
-        place.signers.insert(name.to_owned(), Signer { version, says, until });
+        let lasts = lasts.clamp(SignedDuration::ZERO, LONGEST);
+        // Its clock may be slow: it lives for as long as if it had renewed just now, and is heard of by then if it does.
+        let fresh = || {
+            let known = if listed { renewed.min(now) } else { now };
+            (later(now, lasts), later(known, lasts))
+        };
+        let (until, ends) = same.map_or_else(fresh, |before| (before.until, before.ends));
+        place.signers.insert(name.to_owned(), Signer { version, says, until, ends });
         self.released(namespace, now)
     }
 
@@ -351,7 +356,8 @@ impl Roster {
     /// The Leases that ran out so long ago that nobody wants to hear of them, by namespace and name.
     #[must_use]
     pub fn forgotten(&self, now: Timestamp) -> Vec<(String, String)> {
-        let old = |signer: &Signer| later(signer.until, REMEMBERED) <= now && self.deaf_since(now).is_none();
+        let hears = self.deaf_since(now).is_none();
+        let old = |signer: &Signer| later(signer.ends, REMEMBERED) <= now && signer.until <= now && hears;
         let of = |(namespace, place): (&String, &Place)| {
             let names = place.signers.iter().filter(|(_, signer)| old(signer)).map(|(name, _)| name.clone());
             names.map(|name| (namespace.clone(), name)).collect::<Vec<_>>()

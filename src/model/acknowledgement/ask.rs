@@ -20,13 +20,16 @@ pub(super) struct Signer {
     pub says: SignerReport,
     /// When it is lost, unless it renews.
     pub until: Timestamp,
+    /// When its last renewal runs out: by its own clock, where that renewal was not heard.
+    pub ends: Timestamp,
 }
 
 impl Signer {
     /// Until when it is waited for if it is heard of no more.
     pub fn holds_until(&self) -> Timestamp {
         let hold = SignedDuration::from_secs(self.says.hold_seconds.unwrap_or_default().into());
-        later(self.until, hold.min(REMEMBERED))
+        // A controller that starts anew does not begin to count anew.
+        later(self.ends, hold.min(REMEMBERED)).max(self.until)
     }
 
     /// Whether it still uses a key that is left, as far as it says.

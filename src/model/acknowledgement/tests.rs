@@ -302,6 +302,34 @@ fn a_lease_that_is_listed_again_has_not_been_renewed() {
 }
 
 #[test]
+fn a_lease_that_is_listed_first_lives_until_it_could_have_renewed() {
+    let mut roster = Roster::default();
+    // A controller that has just begun, and a signer whose clock is an hour slow.
+    let now = LAG + DRAIN;
+    let slow = Heard { listed: true, ..heard(1_000, up_to(49), now - 3_600) };
+    roster.hear("mail", "milter-1", slow, at(now));
+    let vault = switched(now, false);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(now + LEASE - 1))));
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(now + LEASE))));
+    assert_eq!(roster.census(at(now + LEASE)).lost, 1);
+}
+
+#[test]
+fn a_hold_in_silence_does_not_begin_anew_with_each_list() {
+    let mut roster = Roster::default();
+    let says = SignerReport { hold_seconds: Some(3_600), ..up_to(49) };
+    let silent = |now: i64| Heard { listed: true, ..heard(u64::try_from(now).unwrap(), says.clone(), 0) };
+    roster.hear("mail", "sync-1", silent(3_000), at(3_000));
+    let vault = switched(0, false);
+    assert!(held(&roster.look(&who("a"), told(&vault, 50), at(3_600 + LEASE - 1))));
+    assert!(!held(&roster.look(&who("a"), told(&vault, 50), at(3_600 + LEASE))));
+    let day = 86_400;
+    roster.hear("mail", "sync-1", silent(day + LEASE), at(day + LEASE));
+    assert_eq!(roster.forgotten(at(day + LEASE)), []);
+    assert_eq!(roster.forgotten(at(day + 2 * LEASE)), [("mail".to_owned(), "sync-1".to_owned())]);
+}
+
+#[test]
 fn at_the_end_of_the_drain_no_doubt_is_left() {
     let mut roster = Roster::default();
     // A controller that was away for the whole drain.
