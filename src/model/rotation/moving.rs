@@ -123,7 +123,7 @@ pub enum Move {
         /// For how long.
         drain: SignedDuration,
     },
-    /// A signer still signs by former names.
+    /// A signer still signs by former names, or as the domain, whose CNAME may lead there: those that were parted from, too.
     Hold,
     /// No signer signs by them any more: they drain from now on.
     Free {

@@ -311,6 +311,28 @@ fn names_of_a_move_called_off_stay_while_a_cname_in_use_leads_there() {
 }
 
 #[test]
+fn names_that_no_cname_in_use_leads_to_are_held_again_for_a_signer_that_is_late() {
+    let mut world = World::enabled();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.wanted = home("a.example");
+    world.settle();
+    world.pass(1);
+    world.pass(600);
+    assert_eq!((world.vault.rings.primary.mode, world.vault.former[0].held), (Mode::Default, false));
+    // Once the lag is over a signer is found to sign as the domain still.
+    world.former_in_use = true;
+    world.pass(300);
+    world.pass(30 * 86_400);
+    assert!(world.vault.former.first().is_some_and(|former| former.held));
+    world.former_in_use = false;
+    world.pass(1);
+    assert_eq!(world.vault.former[0].until, later(world.now, world.policy.drain_time()));
+}
+
+#[test]
 fn a_move_called_off_twice_is_waited_for_as_the_first_time() {
     let mut world = World::enabled();
     world.wanted = home("b.example");
