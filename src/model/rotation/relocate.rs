@@ -125,8 +125,8 @@ impl Run<'_> {
         Some(&self.vault.moving.as_ref()?.lanes.get(lane)?[slot])
     }
 
-    /// Whether the CNAMEs by which mail is signed are seen to lead to present or next names, since others were left that the
-    /// tenant was told of.
+    /// Whether the CNAMEs by which mail is or was signed are seen to lead to present or next names, since others were left that
+    /// the tenant was told of.
     fn is_parted(&self, sights: &PerLane<Sights>) -> bool {
         let left =
             self.vault.former.iter().filter(|former| former.reached && former.held).map(|f| f.left).max();
@@ -142,11 +142,12 @@ impl Run<'_> {
                     && matches!(seen.slots[slot].link, LinkSight::Verified { .. })
             })
         };
-        self.vault.rings.iter().all(|(lane, ring)| match ring.active() {
-            Some(active) if ring.mode == Mode::Domain => sights
-                .get(lane)
-                .is_some_and(|sights| leads(sights.home, active) || (!again && leads(sights.next, active))),
-            _ => true,
+        // A key that drains may be held for a signer that is late.
+        let signs = |phase: &Phase| matches!(phase, Phase::Active { .. } | Phase::Draining { .. });
+        self.vault.rings.iter().filter(|(_, ring)| ring.mode == Mode::Domain).all(|(lane, ring)| {
+            let sights = sights.get(lane).copied().unwrap_or_default();
+            let parted = |slot| leads(sights.home, slot) || (!again && leads(sights.next, slot));
+            ring.slots.iter().all(|(slot, state)| !signs(&state.phase) || parted(slot))
         })
     }
 

@@ -75,7 +75,9 @@ pub fn decide_vault(
     let parts = |m: &Move| matches!(m, Move::Part { .. });
     let left = vault.former.iter().filter(|former| former.held && former.reached).map(|f| f.left).max();
     let stale = |seen: &Evidence| Some(seen.at) <= left || !wanted.policies.primary.is_fresh(seen.at, now);
-    let blind = sights.iter().any(|(_, sights)| sights.home.as_ref().is_none_or(stale));
+    // Nobody looks for a lane that is wanted no more.
+    let mut looked_for = sights.iter().filter(|(lane, _)| wanted.policies.get(*lane).is_some());
+    let blind = looked_for.any(|(_, sights)| sights.home.as_ref().is_none_or(stale));
     let waits = left.is_some() && !former_in_use && blind && !moves.iter().any(parts);
     let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };
     moves.into_iter().for_each(|change| run.make(VaultChange::Move(change)));
