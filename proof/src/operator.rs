@@ -5,7 +5,7 @@ use dkim_operator::api::DkimRecordSetSpec;
 use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::home::Home;
 use dkim_operator::model::key::KeyKind;
-use dkim_operator::model::keyring::{KeyInfo, Phase};
+use dkim_operator::model::keyring::{KeyInfo, Keyring, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
 use dkim_operator::model::rotation::{Change, LaneObserved, Move, Sights, VaultDecision, VaultObserved};
@@ -116,13 +116,14 @@ pub fn plan(
     // Before anything is published nobody looks.
     let looks = publishes(set);
     let lanes = before.vault.rings.map(|lane, ring| {
-        let sight = |home: &Home| {
+        let sight = |home: &Home, ring: &Keyring| {
             let observation = (eyes.look)(lane, home).filter(|_| looks)?;
             rules.evidence(&observation, order, lane, home, ring)
         };
+        let next = before.vault.moving.as_ref().zip(before.vault.next_ring(lane));
         let sights = Sights {
-            home: sight(&before.vault.home),
-            next: before.vault.moving.as_ref().and_then(|moving| sight(&moving.to)),
+            home: sight(&before.vault.home, ring),
+            next: next.and_then(|(moving, ring)| sight(&moving.to, &ring)),
         };
         let custody = before.keys.get(lane).copied().unwrap_or_default();
         let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
