@@ -100,6 +100,17 @@ struct Said {
     report: Option<SignerReport>,
     /// How often a key was left that was in use.
     left: u64,
+    /// How often there was something to say.
+    words: u64,
+    /// It is said once, and then nothing until more is known.
+    last: bool,
+}
+
+impl Said {
+    /// What is to be said by one who has said so much already.
+    fn is_due(&self, spoken: u64) -> bool {
+        self.report.is_some() && (!self.last || self.words != spoken)
+    }
 }
 
 /// Says which keys are in use.
@@ -146,6 +157,30 @@ impl Reporter {
         self.say(report, left);
     }
 
+    /// Whether what signs has followed is not known any more: what was said before is repeated once, and then runs out as if
+    /// this had fallen silent.
+    pub fn last_word(&self) {
+        self.said.send_modify(|said| {
+            said.last = true;
+            said.words += 1;
+        });
+    }
+
+    /// Where nothing was said yet: what signs may use any key, and that is the last word.
+    pub fn unknown(&self) {
+        if self.said.borrow().report.is_none() {
+            self.say(SignerReport { version: Some(0), ..SignerReport::default() }, false);
+            self.last_word();
+        }
+    }
+
+    /// What is said, and whether it is the last word.
+    #[cfg(test)]
+    pub fn said(&self) -> (Option<SignerReport>, bool) {
+        let said = self.said.borrow();
+        (said.report.clone(), said.last)
+    }
+
     fn say(&self, mut report: SignerReport, left: bool) {
         let seconds = |hold: Duration| u32::try_from(hold.as_secs()).unwrap_or(u32::MAX);
         report.hold_seconds = self.hold.map(seconds);
@@ -156,23 +191,28 @@ impl Reporter {
         self.said.send_modify(|said| {
             said.report = Some(report);
             said.left += u64::from(left);
+            said.words += 1;
+            said.last = false;
         });
     }
 
-    /// Renews the Lease for ever, from the first time on that there is something to say.
+    /// Renews the Lease for ever, from the first time on that there is something to say, but for last words.
     pub async fn run(&self) {
         let mut said = self.said.subscribe();
         let mut complaint = String::new();
+        let mut spoken = 0;
         loop {
+            let due = said.wait_for(|said| said.is_due(spoken)).await;
+            let due = due.map(|said| (said.report.clone().unwrap_or_default(), said.left, said.words)).ok();
             // The sender lives as long as this does.
-            let (report, left) = match said.wait_for(|said| said.report.is_some()).await {
-                Ok(said) => (said.report.clone().unwrap_or_default(), said.left),
-                Err(_) => return std::future::pending().await,
-            };
+            let Some((report, left, words)) = due else { return std::future::pending().await };
             let result = self.write(Some(&report)).await;
             let now = Instant::now();
             match &result {
-                Ok(()) => complaint.clear(),
+                Ok(()) => {
+                    complaint.clear();
+                    spoken = words;
+                }
                 Err(error) if *error != complaint => {
                     tracing::warn!(
                         "the Lease {} cannot be renewed, so nobody waits for this signer: {error}",
@@ -282,11 +322,33 @@ mod tests {
         assert!(lease_name("milter", &"a".repeat(300)).len() <= 200);
     }
 
-    #[tokio::test]
-    async fn says_no_more_than_fits() {
+    fn reporter() -> Reporter {
         let uri = "http://127.0.0.1:9/".parse().unwrap();
         let client = Client::try_from(kube::Config::new(uri)).unwrap();
-        let reporter = args(&["--instance", "a"]).unwrap().reporter(client, "mail".into(), "milter");
+        args(&["--instance", "a"]).unwrap().reporter(client, "mail".into(), "milter")
+    }
+
+    #[tokio::test]
+    async fn a_last_word_is_said_once() {
+        let reporter = reporter();
+        let (due, words) = (|spoken| reporter.said.borrow().is_due(spoken), || reporter.said.borrow().words);
+        reporter.last_word();
+        assert!(!due(0), "there is nothing to say yet");
+        reporter.reached(Some(7), std::iter::empty(), false);
+        assert!(due(0) && due(words()), "again and again");
+        reporter.last_word();
+        reporter.unknown();
+        assert!(due(words() - 1) && !due(words()), "the last one said counts");
+        assert_eq!(reporter.said().0.unwrap().version, Some(7), "what is known stays known");
+        reporter.last_word();
+        assert!(due(words() - 1), "once more, when the signer should have been told again");
+        reporter.reached(Some(8), std::iter::empty(), false);
+        assert!(due(words()));
+    }
+
+    #[tokio::test]
+    async fn says_no_more_than_fits() {
+        let reporter = reporter();
         let said = || reporter.said.borrow().report.clone().unwrap();
         let names = |count: usize| (0..count).map(|n| format!("dkim-{n}.com"));
         reporter.reached(Some(7), names(MOST.0), false);

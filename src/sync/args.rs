@@ -58,11 +58,12 @@ pub struct SyncArgs {
     /// What is said of the keys in use.
     #[command(flatten)]
     pub acknowledge: AcknowledgeArgs,
-    /// For how long after this has fallen silent or was stopped the keys are held that the signer uses, since it goes on with
-    /// what it has read: a day at most.
+    /// For how long after this has fallen silent or was stopped, or does not find the signer, the keys are held that the signer
+    /// uses, since it goes on with what it has read: a day at most.
     #[arg(long, env = "DKIM_OPERATOR_HOLD", default_value = "24h", value_parser = hold)]
     pub hold: Duration,
-    /// The signer ends when this is stopped, as containers of one pod do: then nothing is held.
+    /// The signer ends when this is stopped, as containers of one pod do: then nothing is held. Where this crashes, the signer
+    /// goes on, and its keys are held.
     #[arg(long, env = "DKIM_OPERATOR_ENDS_WITH_SIGNER")]
     pub ends_with_signer: bool,
     /// Where /healthz and /readyz are served.
@@ -96,6 +97,7 @@ impl SyncArgs {
             },
             once: self.once.then_some(self.once_timeout),
             reporter: reporter.filter(|_| !self.once).map(|reporter| reporter.for_another(self.hold)),
+            hold: self.hold,
             ends_with_signer: self.ends_with_signer,
         }
     }

@@ -12,6 +12,7 @@ pub(super) struct Counts {
     pub(super) signatures: Gauge,
     pub(super) unreadable: Gauge,
     pub(super) left_out: Gauge,
+    pub(super) not_found: Gauge,
     pub(super) updates: Counter,
     pub(super) failures: Counter,
 }
@@ -20,12 +21,13 @@ impl Counts {
     pub(super) fn register(metrics: &Metrics) -> Self {
         let counts = Self::default();
         metrics.register(|registry| {
-            let Self { domains, signatures, unreadable, left_out, updates, failures } = &counts;
+            let Self { domains, signatures, unreadable, left_out, not_found, updates, failures } = &counts;
             let gauges = [
                 ("sync_domains", "Domains in the signer's files", domains),
                 ("sync_signatures", "Signatures in the signer's files", signatures),
                 ("sync_unreadable_sources", "Key Secrets that cannot be used at the moment", unreadable),
                 ("sync_left_out_signatures", "Signatures that this signer cannot make", left_out),
+                ("sync_signer_not_found", "1 while the process is not found that is to be told", not_found),
             ];
             for (name, help, gauge) in gauges {
                 registry.register(name, help, gauge.clone());

@@ -54,7 +54,8 @@ pub(super) struct Keeper {
     state: State,
     /// The signer has read the files as they are, or will when it starts.
     told: bool,
-    /// Since when what is retired has been known to be: told, on the clock that the caller passes in.
+    /// Since when what is retired has been known to be, on the clock that the caller passes in; in the future where the
+    /// signer is waited for until then.
     retired_since: Vec<(SigningConfig, Duration)>,
     /// Key files that nothing names, since when.
     strays: BTreeMap<String, Duration>,
@@ -137,18 +138,21 @@ impl Keeper {
         }
     }
 
-    /// The signer was told: from now on the grace of what is retired runs.
-    pub(super) fn told(&mut self, now: Duration) -> Result<(), SyncError> {
+    /// The signer knows of the files, or is not waited for after that moment: from then on the grace of what is retired runs.
+    pub(super) fn told(&mut self, by: Duration) -> Result<(), SyncError> {
         self.told = true;
         for set in &self.state.retired {
-            if !self.retired_since.iter().any(|(known, _)| known == set) {
-                self.retired_since.push((set.clone(), now));
+            match self.retired_since.iter_mut().find(|(known, _)| known == set) {
+                Some((_, since)) => *since = by.min(*since),
+                None => self.retired_since.push((set.clone(), by)),
             }
         }
         let named = self.named();
         let strays = self.list(KEYS)?.into_iter().filter(|file| !named.contains(file));
         let mut since = std::mem::take(&mut self.strays);
-        self.strays = strays.map(|file| (file.clone(), since.remove(&file).unwrap_or(now))).collect();
+        self.strays = strays
+            .map(|file| (file.clone(), since.remove(&file).map_or(by, |since| since.min(by))))
+            .collect();
         Ok(())
     }
 

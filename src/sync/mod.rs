@@ -26,7 +26,7 @@ pub use args::SyncArgs;
 pub use disk::Owner;
 pub use error::{SyncError, TellError};
 pub use format::Format;
-pub use tell::{ReloadSignal, Tell};
+pub use tell::{ReloadSignal, Tell, Told};
 
 use crate::api::signing_config::SigningConfig;
 use crate::metrics::Metrics;
@@ -43,6 +43,10 @@ const GATHER: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often a signer is looked for that is not found.
+const LOOK: Duration = Duration::from_secs(1);
+/// A signer that has not been found for this long, of which nothing was said, may use any key: until then it was not started yet.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(60);
 /// How many key events may wait.
 const QUEUE: usize = 256;
 
@@ -62,6 +66,8 @@ pub struct SyncOptions {
     pub once: Option<Duration>,
     /// Who says which keys are in use.
     pub reporter: Option<Reporter>,
+    /// How long a signer is waited for that is not found.
+    pub hold: Duration,
     /// The signer ends when this is stopped. Otherwise it goes on, and what was said of it stays said.
     pub ends_with_signer: bool,
 }
@@ -77,7 +83,8 @@ pub async fn run(
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), SyncError> {
-    let SyncOptions { format, directory, owner, grace, tell, once, reporter, ends_with_signer } = options;
+    let SyncOptions { format, directory, owner, grace, tell, once, reporter, hold, ends_with_signer } =
+        options;
     let from_files = matches!(source, KeySource::Directory { .. });
     let disk = Disk::open(&directory, owner)?;
     let keeper = Keeper::new(disk, &directory, format, grace)?;
@@ -92,6 +99,8 @@ pub async fn run(
         tell,
         directory,
         began,
+        hold,
+        not_found: None,
         behind: false,
         complained: Vec::new(),
         counts: Counts::register(metrics),
@@ -156,6 +165,9 @@ struct Work {
     tell: Tell,
     directory: PathBuf,
     began: Instant,
+    hold: Duration,
+    /// Since when the signer has been looked for in vain.
+    not_found: Option<Duration>,
     /// Something was told that is not in the files yet.
     behind: bool,
     /// What was left out, as told last.
@@ -189,28 +201,65 @@ impl Work {
             self.behind = false;
         }
         self.keeper.retire(self.began.elapsed())?;
-        loop {
-            match self.keeper.due(self.began.elapsed()) {
-                Due::Tell => {
-                    self.tell.tell(&self.directory).await?;
-                    self.keeper.told(self.began.elapsed())?;
-                    let active = self.keeper.active();
-                    let signatures: usize = active.iter().map(|set| set.signatures.len()).sum();
-                    self.counts.domains.set(whole(active.len()));
-                    self.counts.signatures.set(whole(signatures));
-                    self.counts.updates.inc();
-                    tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
+        if self.keeper.due(self.began.elapsed()) == Due::Tell {
+            self.tell_all().await?;
+        } else if self.not_found.is_some() && self.tell.signal()? == Told::Yes {
+            self.found()?;
+        }
+        let now = self.began.elapsed();
+        let next = match self.keeper.due(now) {
+            Due::Retire(after) => Some(after.max(GATHER)),
+            Due::Tell | Due::Nothing => None,
+        };
+        match self.not_found {
+            None => {
+                self.acknowledged.tell(&self.keys, self.keeper.active());
+                Ok(next)
+            }
+            Some(since) => {
+                if now.saturating_sub(since) >= UNKNOWN_AFTER {
+                    self.acknowledged.unknown();
                 }
-                Due::Retire(after) => {
-                    self.acknowledged.tell(&self.keys, self.keeper.active());
-                    return Ok(Some(after.max(GATHER)));
-                }
-                Due::Nothing => {
-                    self.acknowledged.tell(&self.keys, self.keeper.active());
-                    return Ok(None);
-                }
+                Ok(Some(next.map_or(LOOK, |after| after.min(LOOK))))
             }
         }
+    }
+
+    /// The files are new: tells the signer.
+    async fn tell_all(&mut self) -> Result<(), SyncError> {
+        match self.tell.tell(&self.directory).await? {
+            Told::Yes => self.found()?,
+            Told::NotFound(why) => self.lost(&why)?,
+        }
+        let active = self.keeper.active();
+        let signatures: usize = active.iter().map(|set| set.signatures.len()).sum();
+        self.counts.domains.set(whole(active.len()));
+        self.counts.signatures.set(whole(signatures));
+        self.counts.updates.inc();
+        tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
+        Ok(())
+    }
+
+    fn found(&mut self) -> Result<(), SyncError> {
+        if self.not_found.take().is_some() {
+            tracing::info!("the signer was found and told");
+        }
+        self.counts.not_found.set(0);
+        self.keeper.told(self.began.elapsed())
+    }
+
+    /// It may run unseen, and go on with what it has read.
+    fn lost(&mut self, why: &str) -> Result<(), SyncError> {
+        tracing::warn!(
+            "{why}, so the signer is not told, and is looked for. If it runs, --reload-pid-file names another file than it \
+             writes, or its processes are not seen from here (shareProcessNamespace): keys that it may use are held for {:?}",
+            self.hold
+        );
+        let now = self.began.elapsed();
+        self.not_found.get_or_insert(now);
+        self.counts.not_found.set(1);
+        self.acknowledged.last_word();
+        self.keeper.told(now.saturating_add(self.hold))
     }
 }
 
@@ -244,4 +293,21 @@ impl Acknowledged {
         };
         reporter.reached(keys.version(), keys.problem_paths().filter_map(secret), left);
     }
+
+    /// The signer should have been told and was not found: of what it uses nothing is known but what was said before.
+    fn last_word(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.last_word();
+        }
+    }
+
+    /// And nothing was said before.
+    fn unknown(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.unknown();
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

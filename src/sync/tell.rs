@@ -25,6 +25,19 @@ pub enum ReloadSignal {
     Hup,
 }
 
+/// A process that has begun within this time may not listen to signals yet, and would be ended by one.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// Whether the signer knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It was told.
+    Yes,
+    /// It is not found, for this reason. It may run all the same: the pid file may be another one, and its process one that is
+    /// not seen from here.
+    NotFound(String),
+}
+
 /// How to tell the signer.
 #[derive(Debug, Clone)]
 pub struct Tell {
@@ -39,29 +52,28 @@ pub struct Tell {
 }
 
 impl Tell {
-    /// Tells it. A signer that does not run needs no telling: it reads its files when it starts.
+    /// Tells it, by signal and hook.
     ///
     /// # Errors
     /// [`TellError`].
-    pub async fn tell(&self, directory: &Path) -> Result<(), TellError> {
-        if let Some((path, signal)) = &self.pid_file {
-            self.signal(path, *signal)?;
+    pub async fn tell(&self, directory: &Path) -> Result<Told, TellError> {
+        let told = self.signal()?;
+        if let Some((program, arguments)) = self.hook.split_first() {
+            self.hook(program, arguments, directory).await?;
         }
-        match self.hook.split_first() {
-            Some((program, arguments)) => self.hook(program, arguments, directory).await,
-            None => Ok(()),
-        }
+        Ok(told)
     }
 
-    fn signal(&self, path: &Path, signal: ReloadSignal) -> Result<(), TellError> {
+    /// Tells it by signal alone.
+    ///
+    /// # Errors
+    /// [`TellError`].
+    pub fn signal(&self) -> Result<Told, TellError> {
+        let Some((path, signal)) = &self.pid_file else { return Ok(Told::Yes) };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::warn!(
-                    "{} is not there, so the signer does not run yet: if it does, it is not told, and its old keys go all the same",
-                    path.display()
-                );
-                return Ok(());
+                return Ok(Told::NotFound(format!("{} is not there", path.display())));
             }
             Err(source) => return Err(TellError::PidFile { path: path.to_owned(), source }),
         };
@@ -75,10 +87,13 @@ impl Tell {
                 return Err(TellError::OtherProcess { pid: id, found, expected: self.process.clone() });
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::info!(pid = id, "the signer does not run");
-                return Ok(());
+                return Ok(Told::NotFound(format!("process {id} of {} is not there", path.display())));
             }
             Err(source) => return Err(TellError::Signal { pid: id, source }),
+        }
+        let written = std::fs::metadata(path).and_then(|file| file.modified());
+        if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < YOUNG)) {
+            return Ok(Told::NotFound(format!("process {id} of {} has only just begun", path.display())));
         }
         let signal = match signal {
             ReloadSignal::Usr1 => Signal::USR1,
@@ -86,7 +101,8 @@ impl Tell {
             ReloadSignal::Hup => Signal::HUP,
         };
         match kill_process(pid, signal) {
-            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Ok(()) => Ok(Told::Yes),
+            Err(Errno::SRCH) => Ok(Told::NotFound(format!("process {id} of {} has ended", path.display()))),
             Err(error) => Err(TellError::Signal { pid: id, source: error.into() }),
         }
     }
@@ -158,7 +174,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
         let told = async |process: &str| tell(process, &file, &[]).tell(dir.path()).await;
-        assert!(told("opendkim").await.is_ok(), "it does not run yet");
+        let not_found = |told: Told| matches!(told, Told::NotFound(why) if why.contains("is not there"));
+        assert!(not_found(told("opendkim").await.unwrap()), "there is no such file");
+        // More than the kernel has.
+        std::fs::write(&file, "99999999\n").unwrap();
+        assert!(not_found(told("opendkim").await.unwrap()), "its process is not seen");
         for (text, says) in [
             ("", "no process id"),
             ("0\n", "no process id"),
@@ -185,10 +205,15 @@ mod tests {
         while process_name(child.id().unwrap().cast_signed()).unwrap() != "sleep" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tell("sleep", &file, &[]).tell(dir.path()).await.unwrap();
+        let told = || tell("sleep", &file, &[]).signal().unwrap();
+        // It may not listen to signals yet.
+        assert!(matches!(told(), Told::NotFound(why) if why.contains("only just begun")));
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+        assert_eq!(told(), Told::Yes);
         let status = child.wait().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::USR1.as_raw()));
-        assert!(tell("sleep", &file, &[]).tell(dir.path()).await.is_ok(), "it does not run any more");
+        assert!(matches!(told(), Told::NotFound(_)), "it does not run any more");
     }
 
     #[tokio::test]

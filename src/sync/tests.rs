@@ -1,0 +1,159 @@
+//! A whole sync, with keys in a directory and a `sleep` for a signer.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use clap::Parser;
+use tokio::process::{Child, Command};
+use tokio::time::sleep;
+
+use super::*;
+use crate::model::key::KeyKind;
+use crate::signing::AcknowledgeArgs;
+use crate::signing::testing::KeyDir;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: AcknowledgeArgs,
+}
+
+/// One that reports to a server that is not there; what it would say is what counts.
+fn reporter(hold: Duration) -> Reporter {
+    let uri = "http://127.0.0.1:9/".parse().unwrap();
+    let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
+    let args = Cli::try_parse_from(["sync", "--instance", "a"]).unwrap().args;
+    args.reporter(client, "mail".into(), "sync-exim").for_another(hold)
+}
+
+struct Stage {
+    keys: KeyDir,
+    files: tempfile::TempDir,
+    reporter: Reporter,
+    _stop: tokio::sync::oneshot::Sender<()>,
+}
+
+const HOLD: Duration = Duration::from_secs(3600);
+
+impl Stage {
+    fn start(grace: Duration) -> Self {
+        let (keys, files) = (KeyDir::new(), tempfile::tempdir().unwrap());
+        let reporter = reporter(HOLD);
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let stage = Self { keys, files, reporter, _stop: stop };
+        stage.new_key();
+        let options = SyncOptions {
+            format: Format::Exim,
+            directory: stage.files.path().join("out"),
+            owner: Owner::default(),
+            grace,
+            tell: Tell {
+                pid_file: Some((stage.pid_file(), ReloadSignal::Hup)),
+                process: "sleep".to_owned(),
+                hook: Vec::new(),
+                hook_timeout: Duration::from_secs(5),
+            },
+            once: None,
+            reporter: Some(stage.reporter.clone()),
+            hold: HOLD,
+            ends_with_signer: false,
+        };
+        let path = stage.keys.path().to_owned();
+        let source = KeySource::Directory { path, every: Duration::from_millis(20) };
+        tokio::spawn(async move {
+            let metrics = Metrics::default();
+            let ended = async { stopped.await.unwrap_or_default() };
+            run(source, options, &metrics, watch::channel(false).0, ended).await.unwrap();
+        });
+        stage
+    }
+
+    fn new_key(&self) {
+        self.keys.domain("a", "a.com", &[KeyKind::Ed25519]);
+    }
+
+    fn pid_file(&self) -> std::path::PathBuf {
+        self.files.path().join("pid")
+    }
+
+    fn key_files(&self) -> usize {
+        std::fs::read_dir(self.files.path().join("out/keys")).map_or(0, Iterator::count)
+    }
+
+    /// The key that is reported to be in use, and whether that is the last word.
+    fn said(&self) -> (Option<String>, bool) {
+        let (report, last) = self.reporter.said();
+        (report.and_then(|report| report.keys.get("a.com")?.first().cloned()), last)
+    }
+
+    /// A signer that was started a while ago.
+    fn signer(&self) -> Child {
+        let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
+        let path = self.pid_file();
+        let new = path.with_extension("new");
+        std::fs::write(&new, child.id().unwrap().to_string()).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        std::fs::File::options().write(true).open(&new).unwrap().set_modified(long_ago).unwrap();
+        // It is a `sleep` only once it has been started.
+        while name_of(&child) != "sleep" {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::fs::rename(new, path).unwrap();
+        child
+    }
+}
+
+fn name_of(child: &Child) -> String {
+    let path = format!("/proc/{}/comm", child.id().unwrap());
+    std::fs::read_to_string(Path::new(&path)).unwrap().trim().to_owned()
+}
+
+async fn until(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if check() {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}");
+}
+
+/// It may run all the same, and go on with what it has read.
+#[tokio::test]
+async fn a_signer_that_is_not_found_counts_as_told_of_nothing() {
+    let stage = Stage::start(Duration::from_millis(100));
+    until("the files are there, and it is looked for", || stage.key_files() == 1 && stage.said().1).await;
+    assert_eq!(stage.said().0, None, "nothing was said of it yet");
+    let mut signer = stage.signer();
+    signer.wait().await.unwrap();
+    until("it was told", || !stage.said().1).await;
+    let (first, _) = stage.said();
+    assert!(first.is_some());
+
+    // It has ended, as the pid file tells, or runs unseen.
+    stage.new_key();
+    until("the new file is there, and it is looked for", || stage.key_files() == 2 && stage.said().1).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!((stage.said(), stage.key_files()), ((first.clone(), true), 2), "as it was, grace or not");
+
+    let mut signer = stage.signer();
+    signer.wait().await.unwrap();
+    until("it was told again", || !stage.said().1).await;
+    assert_ne!(stage.said().0, first);
+    until("what is old goes after the grace", || stage.key_files() == 1).await;
+}
+
+/// Else a wrong pid file would look like a signer that reports nothing, which is trusted to follow.
+#[tokio::test(start_paused = true)]
+async fn of_one_that_is_never_found_it_is_said_that_it_may_use_any_key() {
+    let stage = Stage::start(HOLD);
+    let begun = Instant::now();
+    until("the files are there", || stage.key_files() == 1).await;
+    while stage.reporter.said().0.is_none() {
+        assert!(begun.elapsed() < UNKNOWN_AFTER * 3);
+        sleep(LOOK).await;
+    }
+    assert!(begun.elapsed() >= UNKNOWN_AFTER);
+    let (report, last) = stage.reporter.said();
+    assert_eq!((report.and_then(|report| report.version), last), (Some(0), true));
+}
