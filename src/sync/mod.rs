@@ -109,6 +109,7 @@ pub async fn run(
     let mut report = std::pin::pin!(report(reporter.as_ref()));
     let mut pause = FIRST_PAUSE;
     let mut wake: Option<Instant> = None;
+    let mut failed = false;
     loop {
         let timer = async {
             match wake.into_iter().chain(once.map(|bound| began + bound)).min() {
@@ -127,8 +128,10 @@ pub async fn run(
             }
             Some(event) = events.recv() => {
                 work.take(event);
-                // One list or a burst of changes is one change of the files.
-                wake.get_or_insert_with(|| Instant::now() + GATHER);
+                // One list or a burst of changes is one change of the files. It waits for a pause after a failure, not for
+                // old files whose time has not come.
+                let soon = Instant::now() + GATHER;
+                wake = Some(wake.map_or(soon, |at| if failed { at } else { at.min(soon) }));
                 continue;
             }
             () = timer => {}
@@ -136,7 +139,9 @@ pub async fn run(
         if let Some(bound) = once.filter(|bound| began.elapsed() >= *bound) {
             return Err(SyncError::NotComplete(bound));
         }
-        wake = match work.settle().await {
+        let settled = work.settle().await;
+        failed = settled.is_err();
+        wake = match settled {
             Ok(next) => {
                 pause = FIRST_PAUSE;
                 if work.keys.is_complete() {

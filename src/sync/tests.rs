@@ -36,7 +36,7 @@ struct Stage {
 const HOLD: Duration = Duration::from_secs(3600);
 
 impl Stage {
-    fn start(grace: Duration) -> Self {
+    fn start(grace: Duration, with_pid_file: bool) -> Self {
         let (keys, files) = (KeyDir::new(), tempfile::tempdir().unwrap());
         let reporter = reporter(HOLD);
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -48,7 +48,7 @@ impl Stage {
             owner: Owner::default(),
             grace,
             tell: Tell {
-                pid_file: Some((stage.pid_file(), ReloadSignal::Hup)),
+                pid_file: with_pid_file.then(|| (stage.pid_file(), ReloadSignal::Hup)),
                 process: "sleep".to_owned(),
                 hook: Vec::new(),
                 hook_timeout: Duration::from_secs(5),
@@ -118,10 +118,19 @@ async fn until(what: &str, check: impl Fn() -> bool) {
     panic!("{what}");
 }
 
+#[tokio::test]
+async fn a_change_does_not_wait_for_the_old_files_of_the_one_before() {
+    let stage = Stage::start(HOLD, false);
+    for number in 1..=3 {
+        until(&format!("key {number} is there"), || stage.key_files() == number).await;
+        stage.new_key();
+    }
+}
+
 /// It may run all the same, and go on with what it has read.
 #[tokio::test]
 async fn a_signer_that_is_not_found_counts_as_told_of_nothing() {
-    let stage = Stage::start(Duration::from_millis(100));
+    let stage = Stage::start(Duration::from_millis(100), true);
     until("the files are there, and it is looked for", || stage.key_files() == 1 && stage.said().1).await;
     assert_eq!(stage.said().0, None, "nothing was said of it yet");
     let mut signer = stage.signer();
@@ -146,7 +155,7 @@ async fn a_signer_that_is_not_found_counts_as_told_of_nothing() {
 /// Else a wrong pid file would look like a signer that reports nothing, which is trusted to follow.
 #[tokio::test(start_paused = true)]
 async fn of_one_that_is_never_found_it_is_said_that_it_may_use_any_key() {
-    let stage = Stage::start(HOLD);
+    let stage = Stage::start(HOLD, true);
     let begun = Instant::now();
     until("the files are there", || stage.key_files() == 1).await;
     while stage.reporter.said().0.is_none() {
