@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::bundle::{Files, KeyBundle, resolve, secret_path};
 use super::fault::{KeyDirError, KeyDirFault};
+use super::key_secret::KeySecret;
 use super::store::{Layout, layouts};
-use super::watch::{Change, News, SecretWatch, wipe};
+use super::watch::{Change, News, SecretWatch};
 use crate::api::version_number;
 
 /// How often a directory is looked at again that may be in the middle of a change.
@@ -187,7 +187,7 @@ async fn follow_secrets(mut watch: SecretWatch, events: &mpsc::Sender<KeyEvent>)
             News::Begun => listed.clear(),
             News::Reached => {}
             News::Page(secrets) => {
-                for (path, event) in secrets.into_iter().map(read_secret) {
+                for (path, event) in secrets.iter().map(read_secret) {
                     listed.insert(path.clone());
                     known.insert(path);
                     told.push(event);
@@ -203,10 +203,9 @@ async fn follow_secrets(mut watch: SecretWatch, events: &mpsc::Sender<KeyEvent>)
             News::Changed(changes, version) => {
                 for change in changes {
                     let (path, event) = match change {
-                        Change::Is(secret) => read_secret(secret),
+                        Change::Is(secret) => read_secret(&secret),
                         Change::Gone(secret) => {
                             let path = secret_path(&secret);
-                            wipe(secret);
                             (path.clone(), KeyEvent::Gone(path))
                         }
                     };
@@ -228,13 +227,12 @@ async fn follow_secrets(mut watch: SecretWatch, events: &mpsc::Sender<KeyEvent>)
     }
 }
 
-fn read_secret(secret: Secret) -> (PathBuf, KeyEvent) {
-    let path = secret_path(&secret);
-    let event = match KeyBundle::from_secret(&secret) {
+fn read_secret(secret: &KeySecret) -> (PathBuf, KeyEvent) {
+    let path = secret_path(secret);
+    let event = match KeyBundle::from_secret(secret) {
         Ok(bundle) => KeyEvent::Keys(path.clone(), Arc::new(bundle)),
         Err(error) => KeyEvent::Broken(error),
     };
-    wipe(secret);
     (path, event)
 }
 
@@ -244,6 +242,7 @@ mod tests {
     use crate::model::key::KeyKind;
     use crate::signing::testing::{KeyDir, broken_json};
     use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
     use kube::api::ObjectMeta;
     use std::fs;
 
@@ -320,12 +319,12 @@ mod tests {
             data: Some([read("signing.json"), read("selector1.pem")].into()),
             ..Secret::default()
         };
-        let (path, event) = read_secret(secret.clone());
+        let (path, event) = read_secret(&secret.clone().into());
         assert_eq!(path, Path::new("mail/dkim-a.com"));
         let KeyEvent::Keys(_, bundle) = event else { panic!("{event:?}") };
         assert_eq!(bundle.signatures().next().unwrap().0.s, "selector1");
         secret.data.as_mut().unwrap().remove("selector1.pem");
-        let (_, event) = read_secret(secret);
+        let (_, event) = read_secret(&secret.into());
         let KeyEvent::Broken(error) = event else { panic!("{event:?}") };
         assert!(error.to_string().starts_with("mail/dkim-a.com/selector1.pem: it is not there"), "{error}");
     }

@@ -3,7 +3,6 @@
 //! The watch is our own and not kube's, because signers must know *that they would hear of a change*, also while nothing
 //! changes: kube's does not say when a watch that broke is there again.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
@@ -12,8 +11,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::{Client, ResourceExt};
 use tokio::time::sleep;
-use zeroize::Zeroize;
 
+use super::key_secret::KeySecret;
 use crate::api::{LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::jitter::jitter;
 
@@ -33,7 +32,7 @@ pub enum News {
     /// A list begins: what was told of an earlier one that did not come to its end, counts no more.
     Begun,
     /// Some of those that are there.
-    Page(Vec<Secret>),
+    Page(Vec<KeySecret>),
     /// All that are there at this version were told; others are gone.
     Listed(String),
     /// These changes, in this order, have led to this version. No changes, where others' objects have changed alone.
@@ -45,9 +44,9 @@ pub enum News {
 /// A change of one Secret.
 pub enum Change {
     /// It is like this now.
-    Is(Secret),
+    Is(KeySecret),
     /// It was like this, and is gone.
-    Gone(Secret),
+    Gone(KeySecret),
 }
 
 /// Follows the key Secrets of one namespace.
@@ -71,6 +70,8 @@ enum State {
     Begin(String),
     /// It runs, and has come to this version.
     Watch(String, Events),
+    /// It has come to this version and broke, which is still to be told.
+    Broken(String, kube::Error),
 }
 
 impl SecretWatch {
@@ -89,10 +90,12 @@ impl SecretWatch {
     pub async fn next(&mut self) -> News {
         loop {
             let state = std::mem::replace(&mut self.state, State::Anew);
-            // Whatever the server itself refuses (an old version, for one) is begun anew.
             let goes_on = match &state {
-                State::Begin(version) | State::Watch(version, _) => Some(version.clone()),
-                _ => None,
+                State::List(token) => Some(State::List(token.clone())),
+                State::Begin(version) | State::Watch(version, _) | State::Broken(version, _) => {
+                    Some(State::Begin(version.clone()))
+                }
+                State::Anew | State::Listed(_) => None,
             };
             match self.step(state).await {
                 Ok((state, Some(news))) => {
@@ -108,13 +111,17 @@ impl SecretWatch {
                     sleep(PAUSE.0.mul_f64(jitter())).await;
                 }
                 Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        "the key Secrets of namespace {} cannot be read or watched; what is known stays good",
-                        self.namespace
-                    );
-                    if let Some(version) = goes_on.filter(|_| !matches!(error, kube::Error::Api(_))) {
-                        self.state = State::Begin(version);
+                    if is_gone(&error) {
+                        tracing::debug!(%error, "the key Secrets of namespace {} are listed anew", self.namespace);
+                    } else {
+                        tracing::warn!(
+                            %error,
+                            "the key Secrets of namespace {} cannot be read or watched; what is known stays good",
+                            self.namespace
+                        );
+                    }
+                    if let Some(state) = goes_on.filter(|_| passes(&error)) {
+                        self.state = state;
                     }
                     sleep(self.pause + self.pause.mul_f64(jitter())).await;
                     self.pause = (self.pause * 2).min(PAUSE.1);
@@ -123,7 +130,7 @@ impl SecretWatch {
         }
     }
 
-    async fn step(&self, state: State) -> kube::Result<(State, Option<News>)> {
+    async fn step(&mut self, state: State) -> kube::Result<(State, Option<News>)> {
         Ok(match state {
             State::Anew => (State::List(None), Some(News::Begun)),
             State::List(token) => {
@@ -134,7 +141,7 @@ impl SecretWatch {
                     Some(token) => State::List(Some(token)),
                     None => State::Listed(page.metadata.resource_version.unwrap_or_default()),
                 };
-                (state, Some(News::Page(page.items)))
+                (state, Some(News::Page(page.items.into_iter().map(KeySecret::from).collect())))
             }
             State::Listed(version) => (State::Begin(version.clone()), Some(News::Listed(version))),
             State::Begin(version) => {
@@ -143,34 +150,65 @@ impl SecretWatch {
                 (State::Watch(version, events), Some(News::Reached))
             }
             State::Watch(version, events) => group(version, events).await?,
+            State::Broken(_, error) => return Err(error),
         })
     }
 }
 
-/// The next changes, as many as are there already. Where the server has ended the watch, it begins again.
+/// The next changes, as many as are there already; what comes before an error is told before it. Where the server has ended
+/// the watch, it begins again.
 async fn group(mut version: String, mut events: Events) -> kube::Result<(State, Option<News>)> {
     let mut changes = Vec::new();
     let mut next = events.next().await;
     if next.is_none() {
         return Ok((State::Begin(version), None));
     }
-    while let Some(event) = next {
-        match event? {
-            WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
-                version = secret.resource_version().unwrap_or(version);
-                changes.push(Change::Is(secret));
+    let mut some = false;
+    let state = loop {
+        match next.map(|event| event.and_then(read)) {
+            Some(Ok((reached, change))) => {
+                version = reached.unwrap_or(version);
+                changes.extend(change);
+                some = true;
             }
-            WatchEvent::Deleted(secret) => {
-                version = secret.resource_version().unwrap_or(version);
-                changes.push(Change::Gone(secret));
-            }
-            WatchEvent::Bookmark(bookmark) => version = bookmark.metadata.resource_version,
-            WatchEvent::Error(status) if status.code == 410 => return Ok((State::Anew, None)),
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+            Some(Err(error)) if some => break State::Broken(version.clone(), error),
+            Some(Err(error)) => return Err(error),
+            None => break State::Watch(version.clone(), events),
         }
         next = if changes.len() < GROUP { events.next().now_or_never().flatten() } else { None };
+    };
+    Ok((state, Some(News::Changed(changes, version))))
+}
+
+/// The version that an event leads to, and the change.
+fn read(event: WatchEvent<Secret>) -> kube::Result<(Option<String>, Option<Change>)> {
+    Ok(match event {
+        WatchEvent::Added(secret) | WatchEvent::Modified(secret) => {
+            (secret.resource_version(), Some(Change::Is(secret.into())))
+        }
+        WatchEvent::Deleted(secret) => (secret.resource_version(), Some(Change::Gone(secret.into()))),
+        WatchEvent::Bookmark(bookmark) => (Some(bookmark.metadata.resource_version), None),
+        WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+    })
+}
+
+/// Whether the server does not remember the version or the token any more.
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
+}
+
+/// Whether the same request may do later. Everything is listed anew after anything else: to ask again for what was not understood,
+/// or is not known to the server, would go on for ever.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            // A server that was put back to an earlier state does not know the version yet.
+            let ahead = status.message.contains("Too large resource version");
+            matches!(status.code, 401 | 403 | 408 | 429 | 502..=504) && !ahead
+        }
+        kube::Error::SerdeError(_) | kube::Error::LinesCodecMaxLineLengthExceeded => false,
+        _ => true,
     }
-    Ok((State::Watch(version.clone(), events), Some(News::Changed(changes, version))))
 }
 
 /// Those without a domain are no key Secrets.
@@ -178,9 +216,5 @@ fn selector() -> String {
     format!("{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_DOMAIN}")
 }
 
-/// Wipes the private keys of an object that is no longer needed.
-pub fn wipe(mut secret: Secret) {
-    for bytes in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
-        bytes.0.zeroize();
-    }
-}
+#[cfg(test)]
+mod tests;

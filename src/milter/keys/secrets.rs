@@ -14,7 +14,7 @@ use super::Keys;
 use crate::api::LABEL_DOMAIN;
 use crate::api::signing_config::SIGNING_FILE;
 use crate::model::name::DomainName;
-use crate::signing::{Change, DomainKeys, Entry, KeyStore, News, SecretWatch, wipe};
+use crate::signing::{Change, DomainKeys, Entry, KeySecret, KeyStore, News, SecretWatch};
 
 /// How often keys are looked at that are kept although newer ones cannot be read.
 const REVIEW: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub async fn follow_secrets(client: Client, namespace: &str, keys: &Keys) {
         match news {
             News::Begun => listed.clear(),
             News::Page(secrets) => {
-                let entries = secrets.into_iter().map(|secret| read(secret, &older));
+                let entries = secrets.iter().map(|secret| read(secret, &older));
                 listed.extend(entries.filter_map(|(place, entry)| Some((place, entry?))));
             }
             News::Listed(version) => {
@@ -64,12 +64,8 @@ async fn next(watch: &mut SecretWatch, keys: &Keys) -> News {
 
 fn changed(change: Change, older: &KeyStore) -> (Arc<Path>, Option<Entry>) {
     match change {
-        Change::Is(secret) => read(secret, older),
-        Change::Gone(secret) => {
-            let place = place(&secret);
-            wipe(secret);
-            (place, None)
-        }
+        Change::Is(secret) => read(&secret, older),
+        Change::Gone(secret) => (place(&secret), None),
     }
 }
 
@@ -78,18 +74,17 @@ fn place(secret: &Secret) -> Arc<Path> {
     Path::new(&namespace).join(secret.name_any()).into()
 }
 
-fn read(secret: Secret, older: &KeyStore) -> (Arc<Path>, Option<Entry>) {
-    let place = place(&secret);
+fn read(secret: &KeySecret, older: &KeyStore) -> (Arc<Path>, Option<Entry>) {
+    let place = place(secret);
     let label = secret.labels().get(LABEL_DOMAIN).and_then(|domain| DomainName::parse(domain).ok());
     let is_ours = secret.data.as_ref().is_some_and(|data| data.contains_key(SIGNING_FILE));
     let entry = is_ours.then(|| {
-        let read = DomainKeys::from_secret(&place, &secret, older.at(&place));
+        let read = DomainKeys::from_secret(&place, secret, older.at(&place));
         read.map_err(|mut problem| {
             problem.domain = problem.domain.or(label);
             problem
         })
         .into()
     });
-    wipe(secret);
     (place, entry)
 }
