@@ -16,13 +16,16 @@ mod messages;
 mod own_milter;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
+use dkim_operator::api::Canonicalization::Simple;
+use dkim_operator::model::key::KeyKind;
 use dkim_testbed::mail::{Sendmail, Sink, Submission};
 use dkim_testbed::{Scratch, eventually};
 use flow::{Arrivals, Pace, arrived, selectors};
 use judges::{Judge, Judges, http};
-use keys::PATIENCE;
+use keys::{KeyDns, PATIENCE, Rolling};
 use own_milter::{Milter, dns, domains};
 
 /// What docs/milter.md tells people to write, for this milter.
@@ -127,16 +130,17 @@ const BROKEN: &[(&str, &str)] = &[
     ("nul", NUL),
 ];
 
-/// What Sendmail does to messages on their way through is known before they are signed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_it_writes_anew_verifies() {
+/// Sends them all through Sendmail, and says which do not verify everywhere, and why.
+async fn broken(all: &[(String, Vec<u8>)]) -> BTreeMap<&str, String> {
     let dns = dns().await;
-    let milter = Milter::start(&[], |keys| drop(domains(&dns, keys))).await;
+    let milter = Milter::start(&[], |keys| {
+        domains(&dns, keys);
+        strict(&dns, keys);
+    })
+    .await;
     let sink = Sink::start().await.unwrap();
     let sendmail = Sendmail::start(&documented(&milter), sink.address()).await.unwrap();
     let judges = Judges::start(dns.resolver()).await;
-    let awkward = messages::all().into_iter().map(|m| (m.name.to_owned(), m.bytes));
-    let all: Vec<_> = rewritten().into_iter().chain(awkward).collect();
     let mut session = Submission::open(sendmail.address()).await.unwrap();
     let (mut sent, mut broken) = (0, BTreeMap::new());
     for (number, (name, message)) in all.iter().enumerate() {
@@ -166,21 +170,123 @@ async fn what_it_writes_anew_verifies() {
         }
         let path = scratch.join(format!("{number}.eml"));
         std::fs::write(&path, &mail.message).unwrap();
-        files.push((name, path));
+        files.push((name, path, text));
     }
     for judge in [Judge::Dkimpy, Judge::OpenDkim, Judge::MailAuth] {
-        let paths: Vec<_> = files.iter().map(|(_, path)| path.clone()).collect();
-        for ((name, _), said) in files.iter().zip(judges.ask(judge, &paths).await) {
+        let paths: Vec<_> = files.iter().map(|(_, path, _)| path.clone()).collect();
+        for ((name, _, text), said) in files.iter().zip(judges.ask(judge, &paths).await) {
             if let Err(why) = said {
-                broken.insert(name, format!("{judge}: {why}"));
+                let head = text.split("\r\n\r\n").next().unwrap_or_default();
+                broken.insert(name, format!("{judge}: {why}\n{head}"));
             }
         }
     }
+    if !broken.is_empty() {
+        println!("{}", milter.log());
+    }
+    broken
+}
+
+/// What Sendmail does to messages on their way through is known before they are signed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_it_writes_anew_verifies() {
+    let awkward = messages::all().into_iter().map(|m| (m.name.to_owned(), m.bytes));
+    let all: Vec<_> = rewritten().into_iter().chain(awkward).collect();
+    let broken = broken(&all).await;
     let found: Vec<&str> = broken.keys().copied().collect();
     let mut expected: Vec<&str> = BROKEN.iter().map(|(name, _)| *name).collect();
     expected.sort_unstable();
-    assert_eq!(found, expected, "{broken:#?}\n{}", milter.log());
+    assert_eq!(found, expected, "{broken:#?}");
     println!("Sendmail + milter: {} awkward messages, {} exceptions", all.len(), broken.len());
+}
+
+/// Fields that somebody may want to have signed, and that Sendmail knows: those it does not touch, takes away, or makes.
+const KNOWN: [&str; 26] = [
+    "Apparently-To",
+    "Comments",
+    "Content-Length",
+    "Content-Transfer-Encoding",
+    "Delivery-Receipt-To",
+    "Disposition-Notification-To",
+    "Errors-To",
+    "Full-Name",
+    "In-Reply-To",
+    "Keywords",
+    "List-Id",
+    "Mail-From",
+    "Organization",
+    "Precedence",
+    "Priority",
+    "References",
+    "Reply-To",
+    "Resent-Date",
+    "Resent-From",
+    "Resent-Message-ID",
+    "Return-Path",
+    "Return-Receipt-To",
+    "Sender",
+    "Status",
+    "Via",
+    "X-Mailer",
+];
+
+/// A domain that asks for everything that Sendmail makes hard: every byte, every field, and no field more.
+fn strict(dns: &KeyDns, keys: &Path) -> Rolling {
+    let kinds = [KeyKind::Rsa2048];
+    let rolling =
+        Rolling::new(dns, keys, "strict.example", "strict.example", ["selector1", "selector2"], &kinds);
+    rolling.with(|config| {
+        (config.header_canonicalization, config.body_canonicalization) = (Simple, Simple);
+        config.oversign = true;
+        config.headers.extend(["Cc", "Date"].into_iter().chain(KNOWN).map(str::to_owned));
+    })
+}
+
+/// Sendmail folds headers anew and knows fields of its own: what a domain asks for gives way to what will verify.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_verifies_whatever_a_domain_wants_signed() {
+    let of = |message: Vec<u8>| {
+        String::from_utf8_lossy(&message).replace("contoso.com", "strict.example").into_bytes()
+    };
+    let mut all: Vec<_> = rewritten().into_iter().map(|(name, message)| (name, of(message))).collect();
+    let (joe, ann) = ("Joe <joe@strict.example>", "ann@receiver.example");
+    for name in KNOWN {
+        for value in ["8", "a@x.example,b@y.example", "a b <c@z.example>"] {
+            all.push((format!("{name}: {value}"), header(joe, ann, &format!("{ID}{name}: {value}\r\n"))));
+        }
+    }
+    let mut too_long = Vec::new();
+    for size in [180, 210, 240, 300, 600, 1100] {
+        let word = "x".repeat(size);
+        let words = "xyz ".repeat(size / 4);
+        let coded = "=?utf-8?Q?J=C3=B6?=\r\n ".repeat(size / 20);
+        for (kind, phrase) in [
+            ("a word", word.clone()),
+            ("words", words.trim_end().to_owned()),
+            ("quoted", format!("\"{}\"", "a, b".repeat(size / 4))),
+            ("coded", coded.trim_end().to_owned()),
+        ] {
+            let named = |address: &str| format!("{phrase} <{address}>");
+            all.push((format!("To: {kind}, {size}"), header(joe, &named(ann), ID)));
+            let name = format!("From: {kind}, {size}");
+            if size > 210 {
+                too_long.push(name.clone());
+            }
+            all.push((name, header(&named("joe@strict.example"), ann, ID)));
+        }
+        all.push((format!("To: comment, {size}"), header(joe, &format!("{ann} ({word})"), ID)));
+        all.push((format!("To: address, {size}"), header(joe, &format!("{word}@receiver.example"), ID)));
+    }
+    all.push((
+        "folded".to_owned(),
+        header(joe, "a@x.example,\r\n\t b@y.example", &format!("{ID}X-Mailer:  a\r\n   b \r\n")),
+    ));
+    let broken = broken(&all).await;
+    let found: Vec<&str> = broken.keys().copied().collect();
+    too_long.sort_unstable();
+    assert_eq!(found, too_long, "{broken:#?}");
+    assert!(broken.values().all(|why| why == "it is not signed"), "{broken:#?}");
+    println!("Sendmail + milter: {} messages of a strict domain, {} too long", all.len(), found.len());
 }
 
 /// Mail from outside is not signed, whatever it says; what the MTA marks is.

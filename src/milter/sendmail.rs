@@ -1,9 +1,13 @@
 //! What Sendmail does to a header after a milter has seen it: when it sends a message on, it writes fields with addresses anew,
-//! takes some fields away, and adds a Message-ID and a date where there are none. No signature may cover that.
+//! takes some fields away, and adds a Message-ID and a date where there are none. No signature may cover that. Why it gives way and
+//! how far is in docs/decisions/0045-what-sendmail-changes.md.
 //!
 //! Taken from what Sendmail 8.17 does, with `MustQuoteChars` empty as docs/milter.md wants it; `tests/sendmail.rs` shows it.
 
-use crate::signing::Header;
+use std::sync::Once;
+
+use crate::api::Canonicalization;
+use crate::signing::{DomainKeys, Header};
 
 /// Fields whose addresses it writes anew, besides `From:`.
 const ADDRESSES: [&str; 13] = [
@@ -22,15 +26,33 @@ const ADDRESSES: [&str; 13] = [
     "Resent-Reply-To",
 ];
 /// Fields that it adds where they are not there.
-const ADDED: [&str; 4] = ["Message-ID", "Date", "Resent-Message-ID", "Resent-Date"];
+const ADDED: [&str; 5] = ["Message-ID", "Date", "Resent-From", "Resent-Message-ID", "Resent-Date"];
 /// Fields that it takes away.
-const REMOVED: [&str; 4] = ["Bcc", "Resent-Bcc", "Return-Path", "Full-Name"];
+const REMOVED: [&str; 5] = ["Bcc", "Resent-Bcc", "Return-Path", "Full-Name", "Content-Length"];
+/// An address with phrase and comments that is longer than this may lose them: Sendmail has room for 256 bytes.
+const LONGEST: usize = 240;
 
-/// Leaves out of the signatures what it will change.
+/// Leaves out of the signatures of a domain what it will change: fields, and white space.
 ///
 /// # Errors
 /// Why no signature would verify: `From:` is always covered.
-pub fn foresee(header: &mut Header) -> Result<(), &'static str> {
+pub fn foresee(header: &mut Header, keys: &DomainKeys) -> Result<(), &'static str> {
+    static TOLD: Once = Once::new();
+    let is_strict = |mode| mode == Canonicalization::Simple;
+    if keys.signers().iter().any(|signer| is_strict(signer.config().header_canonicalization)) {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                domain = %keys.domain(),
+                "headers are to be signed as they are (simple canonicalization), but Sendmail folds them anew afterwards: \
+                 they are signed in relaxed canonicalization, this domain's and all others'"
+            );
+        });
+    }
+    header.loosen();
+    leave_out(header)
+}
+
+fn leave_out(header: &mut Header) -> Result<(), &'static str> {
     let changes = |header: &Header, name: &str| header.all(name).any(|field| !stays(&field.value));
     if changes(header, "From") {
         return Err(
@@ -65,12 +87,20 @@ struct Item {
     /// Its `<…>` is over.
     closed: bool,
     last: u8,
+    /// Where it begins.
+    from: usize,
 }
 
 impl Item {
+    /// The one that begins there.
+    fn at(from: usize) -> Self {
+        Self { from, ..Self::default() }
+    }
+
     /// Whether it stays what it is: a name is added to what has none, and a dot at the end goes.
-    fn stays(&self) -> bool {
-        self.begun && (self.closed || (self.at && !self.words && self.last != b'.'))
+    fn stays(&self, end: usize) -> bool {
+        let short = end.saturating_sub(self.from) <= LONGEST;
+        short && self.begun && (self.closed || (self.at && !self.words && self.last != b'.'))
     }
 }
 
@@ -88,6 +118,7 @@ fn stays(value: &[u8]) -> bool {
     let mut item = Item::default();
     let mut group = false;
     while let Some(byte) = bytes.next() {
+        let end = value.len() - bytes.len();
         match byte {
             b'"' if !item.closed && skip_quoted(&mut bytes) => (item.begun, item.last) = (true, byte),
             // A space is put before a comment.
@@ -98,17 +129,17 @@ fn stays(value: &[u8]) -> bool {
             b'"' | b'(' | b'<' | b'>' | b')' | b'\\' => return false,
             b',' => {
                 // One space is written behind each comma, and none before it.
-                if !item.stays() || is_blank(before) || !bytes.peek().is_some_and(|next| is_blank(*next)) {
+                if !item.stays(end) || is_blank(before) || !bytes.peek().is_some_and(|next| is_blank(*next)) {
                     return false;
                 }
-                item = Item::default();
+                item = Item::at(end);
             }
             b':' if !group && item.begun && !item.special && !item.closed => {
                 group = true;
-                item = Item::default();
+                item = Item::at(end);
             }
             b':' => return false,
-            b';' => return group && (item.stays() || !item.begun) && bytes.all(is_blank),
+            b';' => return group && (item.stays(end) || !item.begun) && bytes.all(is_blank),
             blank if is_blank(blank) => {}
             _ if item.closed => return false,
             other => {
@@ -120,7 +151,7 @@ fn stays(value: &[u8]) -> bool {
         }
         before = byte;
     }
-    !group && item.stays()
+    !group && item.stays(value.len())
 }
 
 /// Goes behind the quote that ends what a quote began, if there is one.
@@ -233,11 +264,31 @@ mod tests {
     }
 
     #[test]
+    fn long_phrases_and_comments_do_not_stay() {
+        for (size, stay) in [(200, true), (230, false), (2_000, false)] {
+            let x = "x".repeat(size);
+            for value in [
+                format!(" {x} <joe@contoso.com>"),
+                format!(" \"{x}\" <joe@contoso.com>"),
+                format!(" joe@contoso.com ({x})"),
+                format!(" {x}@contoso.com"),
+                format!(" a@x.example, {x} <joe@contoso.com>, b@y.example"),
+                format!(" Team: {x} <joe@contoso.com>;"),
+            ] {
+                assert_eq!(stays(value.as_bytes()), stay, "{value}");
+            }
+        }
+        let many = "user@receiver.example, ".repeat(100);
+        assert!(stays(format!(" {many}joe@contoso.com").as_bytes()));
+    }
+
+    #[test]
     fn what_is_added_and_rewritten_is_not_signed() {
-        let names = ["From", "To", "Message-ID", "Subject", "Cc", "Date", "Bcc"].map(str::to_owned);
+        let names = ["From", "To", "Message-ID", "Subject", "Cc", "Date", "Bcc", "Content-Length"];
+        let names = names.map(str::to_owned);
         let signed = |text: &str, oversign| {
             let mut header = Header::parse(text.as_bytes()).unwrap();
-            foresee(&mut header).map(|()| header.signed_names(&names, oversign).join(":"))
+            leave_out(&mut header).map(|()| header.signed_names(&names, oversign).join(":"))
         };
         let whole =
             "From: joe@contoso.com\r\nTo: a@x.example\r\nMessage-ID: <1@x>\r\nDate: x\r\nSubject: x\r\n";

@@ -325,7 +325,7 @@ fn decide(keys: &Keys, mut header: Header, sendmail: bool) -> Message {
     };
     match store.for_authors(&authors) {
         Some(keys) if keys.signers().is_empty() => Message::Failed(Failure::NoKey),
-        Some(keys) => match sendmail.then(|| sendmail::foresee(&mut header)) {
+        Some(keys) => match sendmail.then(|| sendmail::foresee(&mut header, keys)) {
             Some(Err(why)) => Message::Unsignable(why.to_owned()),
             _ => Message::Body(Box::new(MessageSigner::new(Arc::clone(keys), header))),
         },

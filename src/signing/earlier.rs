@@ -58,9 +58,10 @@ fn verifies<'a>(
     let signature = BASE64.decode(tags.get("b")?.as_bytes()).ok()?;
     let names = tags.get("h")?;
     let names: Vec<&str> = names.split(':').collect();
-    // It must cover no less than what we would sign now.
+    // It must cover no less than what we would sign now, and nothing that changes on its way.
     let wanted = header.signed_names(&config.headers, config.oversign);
-    if !covers(&names, &wanted) {
+    let changes = names.iter().any(|name| header.is_left_out(name));
+    if !covers(&names, &wanted) || changes || header.canonicalization(in_header) != in_header {
         return None;
     }
     let mut input = Vec::with_capacity(2048);
@@ -212,6 +213,28 @@ mod tests {
             let keys = DomainKeys::load(dir.path(), None).unwrap();
             assert_eq!(new_ones(&keys, &sign(&keys, MESSAGE).1), new);
         }
+    }
+
+    #[test]
+    fn one_that_will_break_is_made_again() {
+        let dir = KeyDir::new();
+        dir.domain_with("", "contoso.com", &[KeyKind::Ed25519], |config| {
+            config.header_canonicalization = Canonicalization::Simple;
+        });
+        let keys = DomainKeys::load(dir.path(), None).unwrap();
+        let (_, signed) = sign(&keys, MESSAGE);
+        let new = |edit: fn(&mut Header)| {
+            let (header, body) = signed.split_once("\r\n\r\n").unwrap();
+            let mut header = Header::parse(format!("{header}\r\n").as_bytes()).unwrap();
+            edit(&mut header);
+            let mut signer = MessageSigner::new(Arc::clone(&keys), header);
+            signer.body(body.as_bytes());
+            let made = signer.finish(Timestamp::from_second(NOW).unwrap()).unwrap();
+            made.iter().filter_map(Made::field).map(|field| field.as_str().to_owned()).collect::<String>()
+        };
+        assert_eq!(new(|_| {}), "");
+        assert!(new(Header::loosen).contains("c=relaxed/"));
+        assert!(new(|header| header.leave_out("message-id")).contains("h=From:To:Subject:"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 
+use crate::api::Canonicalization;
 use crate::api::signing_config::SignatureConfig;
 use crate::model::key::Algorithm;
 
@@ -37,9 +38,15 @@ pub struct UnsignedField {
 }
 
 impl UnsignedField {
-    /// Writes all tags but the signature. `now` is in seconds since 1970.
+    /// Writes all tags but the signature. `mode` is how the header is signed, `now` in seconds since 1970.
     #[must_use]
-    pub fn new(config: &SignatureConfig, names: &[&str], body_hash: &[u8], now: u64) -> Self {
+    pub fn new(
+        config: &SignatureConfig,
+        mode: Canonicalization,
+        names: &[&str],
+        body_hash: &[u8],
+        now: u64,
+    ) -> Self {
         let mut folder = Folder::new();
         folder.word("v=1;");
         folder.word(match config.algorithm {
@@ -47,8 +54,7 @@ impl UnsignedField {
             Algorithm::Ed25519 => "a=ed25519-sha256;",
         });
         folder.word("q=dns/txt;");
-        let (header, body) = (config.header_canonicalization, config.body_canonicalization);
-        folder.word(&format!("c={}/{};", header.as_str(), body.as_str()));
+        folder.word(&format!("c={}/{};", mode.as_str(), config.body_canonicalization.as_str()));
         folder.word(&format!("s={};", config.s));
         folder.word(&format!("d={};", config.d));
         if let Some(identity) = &config.identity {
@@ -156,7 +162,8 @@ mod tests {
 
     fn field(config: &SignatureConfig) -> String {
         let names: Vec<&str> = config.headers.iter().map(String::as_str).collect();
-        let unsigned = UnsignedField::new(config, &names, &[7; 32], 1_700_000_000);
+        let unsigned =
+            UnsignedField::new(config, config.header_canonicalization, &names, &[7; 32], 1_700_000_000);
         unsigned.signed(&[9; 256]).as_str().to_owned()
     }
 

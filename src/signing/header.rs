@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::address::{AuthorError, author_domains};
+use crate::api::Canonicalization;
 use crate::model::name::DomainName;
 
 /// Most bytes of header that are kept; more is no mail.
@@ -49,6 +50,8 @@ pub struct Header {
     size: usize,
     /// Names that no signature covers.
     left_out: Vec<String>,
+    /// Its white space changes on its way.
+    loose: bool,
 }
 
 impl Header {
@@ -174,12 +177,27 @@ impl Header {
         }
     }
 
+    /// Whether fields of this name are left out.
+    pub(super) fn is_left_out(&self, name: &str) -> bool {
+        self.left_out.iter().any(|out| out.eq_ignore_ascii_case(name))
+    }
+
+    /// Its white space changes on its way: no signature may depend on it.
+    pub fn loosen(&mut self) {
+        self.loose = true;
+    }
+
+    /// How it is signed where that is asked for.
+    #[must_use]
+    pub fn canonicalization(&self, configured: Canonicalization) -> Canonicalization {
+        if self.loose { Canonicalization::Relaxed } else { configured }
+    }
+
     /// The names for `h=`: the configured ones in order, present or not (RFC 6376 §3.5: a name without a field
     /// signs that there is none), but for those that are left out; with `oversign` each once more than it occurs.
     #[must_use]
     pub fn signed_names<'a>(&self, configured: &'a [String], oversign: bool) -> Vec<&'a str> {
-        let is_in = |name: &&String| !self.left_out.iter().any(|out| out.eq_ignore_ascii_case(name));
-        let configured = configured.iter().filter(is_in);
+        let configured = configured.iter().filter(|name| !self.is_left_out(name));
         if !oversign {
             return configured.map(String::as_str).collect();
         }

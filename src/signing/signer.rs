@@ -88,8 +88,8 @@ impl MessageSigner {
             let config = signer.config();
             let hash = hash_of(config.body_canonicalization).ok_or(SigningFailed)?;
             let names = header.signed_names(&config.headers, config.oversign);
-            let unsigned = UnsignedField::new(config, &names, hash, now);
-            let mode = config.header_canonicalization;
+            let mode = header.canonicalization(config.header_canonicalization);
+            let unsigned = UnsignedField::new(config, mode, &names, hash, now);
             let mut input = Vec::with_capacity(2048);
             for field in header.select(&names) {
                 canonical_field(mode, &field.name, &field.value, &mut input);

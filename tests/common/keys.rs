@@ -82,6 +82,7 @@ pub struct Rolling {
     active: usize,
     serial: u64,
     mount: Mount,
+    edit: fn(&mut SignatureConfig),
 }
 
 impl Rolling {
@@ -103,11 +104,19 @@ impl Rolling {
             active: 0,
             serial: 1,
             mount: Mount::new(keys.join(domain)),
+            edit: |_| {},
         };
         rolling.fill(dns, 0);
         rolling.fill(dns, 1);
         rolling.write();
         rolling
+    }
+
+    /// With other options.
+    pub fn with(mut self, edit: fn(&mut SignatureConfig)) -> Self {
+        self.edit = edit;
+        self.write();
+        self
     }
 
     /// The selectors that sign now.
@@ -145,7 +154,7 @@ impl Rolling {
     fn write(&mut self) {
         let signature = |(kind, key): (usize, &PrivateKey)| {
             let public = key.public().expect("a key");
-            SignatureConfig {
+            let mut config = SignatureConfig {
                 d: self.d.clone(),
                 s: self.selector(self.active, kind),
                 identity: None,
@@ -159,7 +168,9 @@ impl Rolling {
                 oversign: false,
                 timestamp: true,
                 expiration_seconds: None,
-            }
+            };
+            (self.edit)(&mut config);
+            config
         };
         let config = SigningConfig {
             format_version: FORMAT_VERSION,

@@ -70,5 +70,5 @@ pub fn domains(dns: &KeyDns, keys: &Path) -> Vec<Rolling> {
 
 /// DNS for their keys.
 pub async fn dns() -> KeyDns {
-    KeyDns::start(&["contoso.com", "xn--bcher-kva.example", "fabrikam.com", PROVIDER]).await
+    KeyDns::start(&["contoso.com", "xn--bcher-kva.example", "fabrikam.com", "strict.example", PROVIDER]).await
 }
