@@ -39,8 +39,8 @@ impl Verdict {
     }
 }
 
-/// How `d=` relates to the domain in `From:` (RFC 7489 §3.1.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// How `d=` relates to the domain in `From:` (RFC 7489 §3.1.1), the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Alignment {
     /// The same domain.
@@ -169,13 +169,19 @@ impl VerifyReport {
     /// Whether any signature verifies.
     #[must_use]
     pub fn passes(&self) -> bool {
-        self.signatures.iter().any(|s| s.verdict == Verdict::Pass)
+        self.best().is_some()
     }
 
     /// Whether any signature verifies and is aligned: what DMARC asks.
     #[must_use]
     pub fn passes_aligned(&self) -> bool {
-        self.signatures.iter().any(|s| s.verdict == Verdict::Pass && s.alignment != Alignment::None)
+        self.best().is_some_and(|best| best != Alignment::None)
+    }
+
+    /// How the best of those that verify relates to `From:`.
+    fn best(&self) -> Option<Alignment> {
+        let good = self.signatures.iter().filter(|s| s.verdict == Verdict::Pass);
+        good.map(|s| s.alignment).min()
     }
 }
 
@@ -197,16 +203,10 @@ impl fmt::Display for VerifyReport {
             writeln!(f)?;
             signature.fmt(f)?;
         }
-        let good = self.signatures.iter().filter(|s| s.verdict == Verdict::Pass);
-        let best = good.map(|s| s.alignment).min_by_key(|alignment| match alignment {
-            Alignment::Strict => 0,
-            Alignment::Relaxed => 1,
-            Alignment::None => 2,
-        });
         writeln!(
             f,
             "\nDMARC by DKIM: {}",
-            match best {
+            match self.best() {
                 Some(Alignment::Strict) => "pass, with adkim=s and adkim=r",
                 Some(Alignment::Relaxed) => "pass with adkim=r (the default), fail with adkim=s",
                 Some(Alignment::None) => "fail: what verifies is of another organisation",
