@@ -35,6 +35,7 @@ use crate::signing::{KeyEvent, KeySet, KeySource, Reporter, report};
 use counts::{Counts, whole};
 use disk::Disk;
 use keeper::{Due, Keeper};
+use tell::since_boot;
 use wanted::Wanted;
 
 /// How long to gather changes before files are written.
@@ -100,6 +101,7 @@ pub async fn run(
         directory,
         began,
         hold,
+        written: Duration::ZERO,
         not_found: None,
         behind: false,
         complained: Vec::new(),
@@ -171,6 +173,8 @@ struct Work {
     directory: PathBuf,
     began: Instant,
     hold: Duration,
+    /// When the files were last brought to what they should be: a signer that has begun since has read them.
+    written: Duration,
     /// Since when the signer has been looked for in vain.
     not_found: Option<Duration>,
     /// Something was told that is not in the files yet.
@@ -202,13 +206,14 @@ impl Work {
                 self.complained.clone_from(&wanted.left_out);
             }
             self.keeper.write(&wanted, self.keys.problems() > 0)?;
+            self.written = since_boot();
             self.counts.left_out.set(whole(wanted.left_out.len()));
             self.behind = false;
         }
         self.keeper.retire(self.began.elapsed())?;
         if self.keeper.due(self.began.elapsed()) == Due::Tell {
             self.tell_all().await?;
-        } else if self.not_found.is_some() && self.tell.signal()? == Told::Yes {
+        } else if self.not_found.is_some() && self.tell.signal(self.written)? == Told::Yes {
             self.found()?;
         }
         let now = self.began.elapsed();
@@ -232,7 +237,7 @@ impl Work {
 
     /// The files are new: tells the signer.
     async fn tell_all(&mut self) -> Result<(), SyncError> {
-        match self.tell.tell(&self.directory).await? {
+        match self.tell.tell(&self.directory, self.written).await? {
             Told::Yes => self.found()?,
             Told::NotFound(why) => self.lost(&why)?,
         }

@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::error::TellError;
 
@@ -26,12 +28,12 @@ pub enum ReloadSignal {
 }
 
 /// A process that has begun within this time may not listen to signals yet, and would be ended by one.
-const YOUNG: Duration = Duration::from_secs(1);
+const YOUNG: Duration = Duration::from_secs(5);
 
 /// Whether the signer knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Told {
-    /// It was told.
+    /// It was told, or has begun since and read the files as they are.
     Yes,
     /// It is not found, for this reason. It may run all the same: the pid file may be another one, and its process one that is
     /// not seen from here.
@@ -52,12 +54,12 @@ pub struct Tell {
 }
 
 impl Tell {
-    /// Tells it, by signal and hook.
+    /// Tells it, by signal and hook, of files that were `written` at that moment ([`since_boot`]).
     ///
     /// # Errors
     /// [`TellError`].
-    pub async fn tell(&self, directory: &Path) -> Result<Told, TellError> {
-        let told = self.signal()?;
+    pub async fn tell(&self, directory: &Path, written: Duration) -> Result<Told, TellError> {
+        let told = self.signal(written)?;
         if let Some((program, arguments)) = self.hook.split_first() {
             self.hook(program, arguments, directory).await?;
         }
@@ -68,7 +70,11 @@ impl Tell {
     ///
     /// # Errors
     /// [`TellError`].
-    pub fn signal(&self) -> Result<Told, TellError> {
+    pub fn signal(&self, written: Duration) -> Result<Told, TellError> {
+        self.signal_at(written, since_boot())
+    }
+
+    fn signal_at(&self, written: Duration, now: Duration) -> Result<Told, TellError> {
         let Some((path, signal)) = &self.pid_file else { return Ok(Told::Yes) };
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -81,19 +87,21 @@ impl Tell {
         let id: i32 = text.trim().parse().map_err(|_| no_pid())?;
         // Never 0 or less: that would be a whole group of processes, or all of them; nor init.
         let pid = Some(id).filter(|id| *id > 1).and_then(Pid::from_raw).ok_or_else(no_pid)?;
-        match process_name(id) {
-            Ok(found) if found.starts_with(&self.process) => {}
-            Ok(found) => {
-                return Err(TellError::OtherProcess { pid: id, found, expected: self.process.clone() });
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Told::NotFound(format!("process {id} of {} is not there", path.display())));
-            }
+        let not_found = |what: &str| Ok(Told::NotFound(format!("process {id} of {} {what}", path.display())));
+        let (begun, found) = match begun(id).and_then(|begun| Ok((begun, process_name(id)?))) {
+            Ok(process) => process,
+            Err(error) if error.kind() == ErrorKind::NotFound => return not_found("is not there"),
             Err(source) => return Err(TellError::Signal { pid: id, source }),
+        };
+        let (ours, young) = (found.starts_with(&self.process), now.saturating_sub(begun) < YOUNG);
+        if ours && begun > written {
+            return Ok(Told::Yes);
         }
-        let written = std::fs::metadata(path).and_then(|file| file.modified());
-        if written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < YOUNG)) {
-            return Ok(Told::NotFound(format!("process {id} of {} has only just begun", path.display())));
+        if young {
+            return not_found("has only just begun");
+        }
+        if !ours {
+            return Err(TellError::OtherProcess { pid: id, found, expected: self.process.clone() });
         }
         let signal = match signal {
             ReloadSignal::Usr1 => Signal::USR1,
@@ -102,7 +110,7 @@ impl Tell {
         };
         match kill_process(pid, signal) {
             Ok(()) => Ok(Told::Yes),
-            Err(Errno::SRCH) => Ok(Told::NotFound(format!("process {id} of {} has ended", path.display()))),
+            Err(Errno::SRCH) => not_found("has ended"),
             Err(error) => Err(TellError::Signal { pid: id, source: error.into() }),
         }
     }
@@ -144,6 +152,21 @@ impl Tell {
     }
 }
 
+/// This moment, as the kernel says when processes have begun: by how long it runs.
+pub fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+}
+
+/// When a process has begun, on the same clock.
+fn begun(id: i32) -> io::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    // The 22nd field; the second is its name in parentheses, with anything in it.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 =
+        fields.split_ascii_whitespace().nth(19).and_then(|t| t.parse().ok()).ok_or(ErrorKind::InvalidData)?;
+    Ok(Duration::from_millis(ticks.saturating_mul(1000) / clock_ticks_per_second().max(1)))
+}
+
 /// What a process is called: the name of its program, as it may have changed it itself. A script is known by its
 /// own name, which stands behind the interpreter's.
 fn process_name(id: i32) -> io::Result<String> {
@@ -173,12 +196,13 @@ mod tests {
     async fn nobody_else_gets_a_signal() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pid");
-        let told = async |process: &str| tell(process, &file, &[]).tell(dir.path()).await;
+        let later = since_boot() + YOUNG;
+        let told = |process: &str| tell(process, &file, &[]).signal_at(later, later);
         let not_found = |told: Told| matches!(told, Told::NotFound(why) if why.contains("is not there"));
-        assert!(not_found(told("opendkim").await.unwrap()), "there is no such file");
+        assert!(not_found(told("opendkim").unwrap()), "there is no such file");
         // More than the kernel has.
         std::fs::write(&file, "99999999\n").unwrap();
-        assert!(not_found(told("opendkim").await.unwrap()), "its process is not seen");
+        assert!(not_found(told("opendkim").unwrap()), "its process is not seen");
         for (text, says) in [
             ("", "no process id"),
             ("0\n", "no process id"),
@@ -187,11 +211,11 @@ mod tests {
             ("x", "no process id"),
         ] {
             std::fs::write(&file, text).unwrap();
-            let error = told("opendkim").await.unwrap_err().to_string();
+            let error = told("opendkim").unwrap_err().to_string();
             assert!(error.contains(says), "{text:?}: {error}");
         }
         std::fs::write(&file, std::process::id().to_string()).unwrap();
-        let error = told("opendkim").await.unwrap_err().to_string();
+        let error = told("opendkim").unwrap_err().to_string();
         assert!(error.contains("it got no signal"), "{error}");
     }
 
@@ -205,22 +229,25 @@ mod tests {
         while process_name(child.id().unwrap().cast_signed()).unwrap() != "sleep" {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let told = || tell("sleep", &file, &[]).signal().unwrap();
+        let told = |written, now| tell("sleep", &file, &[]).signal_at(written, now).unwrap();
+        let (before, now) = (Duration::ZERO, since_boot());
+        // Begun since, it has read them.
+        assert_eq!(told(before, now), Told::Yes);
         // It may not listen to signals yet.
-        assert!(matches!(told(), Told::NotFound(why) if why.contains("only just begun")));
-        let long_ago = std::time::SystemTime::now() - Duration::from_secs(60);
-        std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
-        assert_eq!(told(), Told::Yes);
+        assert!(matches!(told(now, now), Told::NotFound(why) if why.contains("only just begun")));
+        assert_eq!(child.try_wait().unwrap(), None, "it got no signal");
+        let later = now + YOUNG;
+        assert_eq!(told(later, later), Told::Yes);
         let status = child.wait().await.unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::USR1.as_raw()));
-        assert!(matches!(told(), Told::NotFound(_)), "it does not run any more");
+        assert!(matches!(told(later, later), Told::NotFound(_)), "it does not run any more");
     }
 
     #[tokio::test]
     async fn hooks_are_bounded_and_heard() {
         let dir = tempfile::tempdir().unwrap();
         let none = dir.path().join("none");
-        let hook = async |argv: &[&str]| tell("x", &none, argv).tell(dir.path()).await;
+        let hook = async |argv: &[&str]| tell("x", &none, argv).tell(dir.path(), Duration::ZERO).await;
         assert!(hook(&["true"]).await.is_ok());
         assert!(hook(&["sh", "-c", "test -d \"$DKIM_OPERATOR_DIR\""]).await.is_ok());
         let failed = hook(&["sh", "-c", "echo no such thing >&2; exit 3"]).await.unwrap_err().to_string();

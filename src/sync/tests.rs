@@ -1,7 +1,7 @@
 //! A whole sync, with keys in a directory and a `sleep` for a signer.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Parser;
 use tokio::process::{Child, Command};
@@ -86,20 +86,20 @@ impl Stage {
         (report.and_then(|report| report.keys.get("a.com")?.first().cloned()), last)
     }
 
-    /// A signer that was started a while ago.
     fn signer(&self) -> Child {
         let child = Command::new("sleep").arg("60").kill_on_drop(true).spawn().unwrap();
-        let path = self.pid_file();
-        let new = path.with_extension("new");
-        std::fs::write(&new, child.id().unwrap().to_string()).unwrap();
-        let long_ago = SystemTime::now() - Duration::from_secs(60);
-        std::fs::File::options().write(true).open(&new).unwrap().set_modified(long_ago).unwrap();
         // It is a `sleep` only once it has been started.
         while name_of(&child) != "sleep" {
             std::thread::sleep(Duration::from_millis(5));
         }
-        std::fs::rename(new, path).unwrap();
+        self.show(&child);
         child
+    }
+
+    fn show(&self, signer: &Child) {
+        let new = self.pid_file().with_extension("new");
+        std::fs::write(&new, signer.id().unwrap().to_string()).unwrap();
+        std::fs::rename(new, self.pid_file()).unwrap();
     }
 }
 
@@ -133,21 +133,22 @@ async fn a_signer_that_is_not_found_counts_as_told_of_nothing() {
     let stage = Stage::start(Duration::from_millis(100), true);
     until("the files are there, and it is looked for", || stage.key_files() == 1 && stage.said().1).await;
     assert_eq!(stage.said().0, None, "nothing was said of it yet");
+    // One that begins now has read them.
     let mut signer = stage.signer();
-    signer.wait().await.unwrap();
-    until("it was told", || !stage.said().1).await;
+    until("it is found", || !stage.said().1).await;
     let (first, _) = stage.said();
     assert!(first.is_some());
 
-    // It has ended, as the pid file tells, or runs unseen.
+    std::fs::remove_file(stage.pid_file()).unwrap();
     stage.new_key();
     until("the new file is there, and it is looked for", || stage.key_files() == 2 && stage.said().1).await;
     sleep(Duration::from_millis(1500)).await;
     assert_eq!((stage.said(), stage.key_files()), ((first.clone(), true), 2), "as it was, grace or not");
 
-    let mut signer = stage.signer();
+    assert_eq!(signer.try_wait().unwrap(), None, "it got no signal yet");
+    stage.show(&signer);
     signer.wait().await.unwrap();
-    until("it was told again", || !stage.said().1).await;
+    until("it was told", || !stage.said().1).await;
     assert_ne!(stage.said().0, first);
     until("what is old goes after the grace", || stage.key_files() == 1).await;
 }
