@@ -112,8 +112,8 @@ impl World {
         let few = self.story.moves() || self.story == Story::Doubled;
         let seen = |sky: &Sky| match sky {
             Sky::Clear => true,
-            Sky::TenantUnclear => self.large || self.story != Story::Doubled,
-            Sky::OneSilent(_) | Sky::OursSilent => !few,
+            Sky::TenantUnclear => self.large || !matches!(self.story, Story::Doubled | Story::Rolled),
+            Sky::OneSilent(_) | Sky::OursSilent => !few || self.story == Story::CalledOff,
         };
         let skies = skies.filter(seen);
         actions.extend(skies.map(|sky| Action::Reconcile(Sight::Fresh(sky), Crash::Never)));
@@ -123,7 +123,9 @@ impl World {
         if s.kept.is_some() {
             actions.push(Action::Reconcile(Sight::Kept, Crash::Never));
         }
-        if s.faults > 0 && self.kinds & faults::CRASH != 0 {
+        // What is without a move is gone through elsewhere.
+        let begun = self.story != Story::CalledOff || s.faults < self.faults;
+        if s.faults > 0 && self.kinds & faults::CRASH != 0 && begun {
             let fresh = Sight::Fresh(Sky::Clear);
             actions
                 .extend([Crash::AfterMark, Crash::AfterSecret].map(|crash| Action::Reconcile(fresh, crash)));

@@ -33,8 +33,12 @@ impl World {
         }
         let call = self.call(s, set, sight);
         let mut writes = self.kernel.plan(&call);
-        if crash != Crash::Never {
-            s.faults -= 1;
+        match crash {
+            Crash::Never => {}
+            // Before the first write nothing is lost.
+            Crash::AfterMark if writes.mark.is_none() => return,
+            Crash::AfterSecret if !writes.changed => return,
+            Crash::AfterMark | Crash::AfterSecret => s.faults -= 1,
         }
         if let Some(mark) = writes.mark {
             self.put_set(s, Some(mark));

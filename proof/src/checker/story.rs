@@ -45,6 +45,10 @@ pub enum Story {
     Orphaned,
     /// Such a one that moves.
     Moved,
+    /// Such a one whose move is called off, or goes wrong: controllers die, or are two, or do not hear all servers.
+    CalledOff,
+    /// Such a one that is rolled while it moves.
+    Rolled,
     /// One that signs as its provider and moves, with a signer that reports which names it uses.
     Trailing,
     /// Such a one with a second signature.
@@ -57,13 +61,15 @@ pub enum Story {
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::New,
         Self::Running,
         Self::Compromised,
         Self::Reported,
         Self::Orphaned,
         Self::Moved,
+        Self::CalledOff,
+        Self::Rolled,
         Self::Trailing,
         Self::Doubled,
         Self::Copied,
@@ -80,6 +86,8 @@ impl Story {
             Self::Reported => "a signer that reports",
             Self::Orphaned => "keys left behind",
             Self::Moved => "a domain that moves",
+            Self::CalledOff => "a move that is called off",
+            Self::Rolled => "a rotation during a move",
             Self::Trailing => "a signer that trails behind a move",
             Self::Doubled => "a second signature",
             Self::Copied => "keys published by the tenant",
@@ -97,7 +105,8 @@ impl Story {
             Self::Compromised => COMPROMISE,
             Self::Reported => LAG,
             Self::Orphaned => DELETE,
-            Self::Moved => MOVE,
+            Self::Moved | Self::Rolled => MOVE,
+            Self::CalledOff => MOVE | CRASH | SECOND,
             Self::Trailing => MOVE | LAG,
             Self::Doubled => EDIT,
             Self::Copied => 0,
@@ -108,14 +117,23 @@ impl Story {
     /// Faults at most in one of its histories, in the default run.
     #[must_use]
     pub fn faults(self) -> u8 {
-        // It takes a move for a signer to trail behind it.
-        if self == Self::Trailing { 2 } else { u8::from(self.kinds() != 0) }
+        match self {
+            // It takes a move for one to be called off, or for a signer to trail behind it.
+            Self::CalledOff | Self::Trailing => 2,
+            _ => u8::from(self.kinds() != 0),
+        }
+    }
+
+    /// Whether it is so large that the default run looks in it for seeded faults alone.
+    #[must_use]
+    pub fn is_large(self) -> bool {
+        self == Self::Rolled
     }
 
     /// Whether names change in it.
     #[must_use]
     pub fn moves(self) -> bool {
-        matches!(self, Self::Moved | Self::Trailing)
+        matches!(self, Self::Moved | Self::CalledOff | Self::Rolled | Self::Trailing)
     }
 
     /// What the spec says from the first.

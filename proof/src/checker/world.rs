@@ -373,6 +373,8 @@ impl Model for World {
         match self.story {
             Story::Moved if self.large => vec![paused(true), paused(false), state],
             Story::Moved => vec![paused(true), paused(false)],
+            Story::CalledOff if self.large => vec![paused(true), paused(false)],
+            Story::CalledOff => vec![paused(true)],
             Story::Trailing => vec![paused(false)],
             _ => vec![state],
         }
