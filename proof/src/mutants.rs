@@ -21,7 +21,10 @@ macro_rules! mutants {
             #[must_use]
             pub fn faults(self) -> u32 {
                 // There and back.
-                if self == Self::AbandonedTooEarly { 2 } else { self.shown_by().count_ones() }
+                match self {
+                    Self::AbandonedTooEarly | Self::PartedAtOnce => 2,
+                    _ => self.shown_by().count_ones(),
+                }
             }
 
             /// In which world it shows, if not in that of a domain with nothing special.
@@ -92,14 +95,20 @@ mutants! {
     OrphanMakesKeys @ DELETE in Orphaned,
     /// The names of before a move are taken out of publication with it.
     MoveForgetsOldNames @ MOVE in Moved,
-    /// Signers are told of new names before keys answer there.
+    /// Keys count as seen at the new names whatever DNS says.
     MoveUnseen @ MOVE in Moved,
     /// The new CNAMEs are shown before their targets have settled.
     MoveUnsettled @ MOVE in Moved,
     /// The names of a move that is called off drain from that moment on, wherever CNAMEs lead.
-    AbandonedTooEarly @ MOVE in Moved,
+    AbandonedTooEarly @ MOVE in CalledOff,
+    /// They stay no longer than the move took to be called off and a drain, whenever a CNAME has left them.
+    PartedAtOnce @ MOVE in CalledOff,
+    /// A key that is new signs through a CNAME that may lead to where it has yet to settle.
+    AnnouncementForgotten @ MOVE in Rolled,
     /// That a signer still signs by the names of before is not heeded.
     FormerHoldIgnored @ MOVE | LAG in Trailing,
+    /// Names that a signer was late with go the moment that they are free.
+    NamesFreedTooEarly @ MOVE | LAG in Trailing,
     /// The second signature's keys are not rolled along.
     AlongIgnored in Doubled,
     /// The second signature's keys go at once when it is not wanted any more.

@@ -50,6 +50,12 @@ impl Rules {
         for evidence in [&mut sights.home, &mut sights.next] {
             mislead(mutant, &mut vault.rings.primary, &mut policy, evidence.as_mut(), now);
         }
+        if let (Mutant::MoveUnseen, Some(next)) = (mutant, &mut sights.next) {
+            next.slots.0.iter_mut().for_each(|slot| slot.key = KeySight::Matches);
+        }
+        if let (Mutant::AnnouncementForgotten, Some(moving)) = (mutant, &mut vault.moving) {
+            moving.announced = None;
+        }
         if mutant == Mutant::HoldIgnored {
             observed.lanes.primary.in_use = Default::default();
         }
@@ -114,7 +120,9 @@ impl Rules {
             }
         }
         let drain = order.drain_time();
-        let all = publication::publish(set, &vault, &order.home, armed, drain, now);
+        // The record set drains by itself what the vault lets go.
+        let kept = if self.are(Mutant::NamesFreedTooEarly) { SignedDuration::ZERO } else { drain };
+        let all = publication::publish(set, &vault, &order.home, armed, kept, now);
         let forgets = self.are(Mutant::MoveForgetsOldNames) && vault.moving.is_none();
         DkimRecordSetSpec {
             cnames: None,
@@ -217,7 +225,7 @@ fn mislead(
     for slot in SlotId::ALL {
         let seen = &mut evidence.slots[slot];
         match mutant {
-            Mutant::SwitchBeforePublish | Mutant::MoveUnseen => seen.key = KeySight::Matches,
+            Mutant::SwitchBeforePublish => seen.key = KeySight::Matches,
             Mutant::LinksNotNeeded => seen.link = LinkSight::Verified { older_ttl: 0 },
             Mutant::LinkMemoryIgnored => {
                 if let LinkSight::Verified { older_ttl } = &mut seen.link {
@@ -264,9 +272,13 @@ fn distort(mutant: Mutant, changes: &mut Vec<VaultChange>, whole: SignedDuration
         changes.insert(at + 1, VaultChange::Move(Move::Part { drain: whole }));
     }
     for change in changes {
-        if let (Mutant::MoveUnsettled, VaultChange::Move(Move::Seen { settled, .. })) = (mutant, &mut *change)
-        {
-            *settled = now;
+        match (mutant, &mut *change) {
+            (Mutant::MoveUnsettled, VaultChange::Move(Move::Seen { settled, .. })) => *settled = now,
+            (Mutant::NamesFreedTooEarly, VaultChange::Move(Move::Free { drain }))
+            | (Mutant::PartedAtOnce, VaultChange::Move(Move::Part { drain })) => {
+                *drain = SignedDuration::ZERO
+            }
+            _ => {}
         }
         let VaultChange::Key { change, .. } = change else { continue };
         match (mutant, change) {
