@@ -10,7 +10,9 @@ use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, Serve
 
 /// The first pause while something is awaited; each further one is twice as long, up to what the pace says.
 pub const FIRST: Duration = Duration::from_secs(2);
-/// What has not changed for so long is looked at less often: after an hour every two and a half minutes.
+/// For so long after something is new somebody is at work on it, and the pace is kept.
+const AWAITED: Duration = Duration::from_secs(600);
+/// What has not changed for longer is looked at less often: after an hour every two minutes.
 const PATIENCE: u32 = 24;
 /// The longest pause while something is awaited, unless the pace itself is slower.
 const SLOWEST: Duration = Duration::from_secs(900);
@@ -54,7 +56,7 @@ impl Rhythm {
             return Pause { time: every, promise: seconds(every) };
         }
         let slowest = every.max(SLOWEST.min(every * 16));
-        let waited = now.saturating_duration_since(self.since);
+        let waited = now.saturating_duration_since(self.since).saturating_sub(AWAITED);
         let mut time = if fast < every { fast } else { (waited / PATIENCE).clamp(every, slowest) };
         // What a resolver remembers it says again until then.
         if let Some(rest) = remembered(question, seen) {

@@ -126,6 +126,19 @@ async fn looks_fast_at_first_and_slower_in_the_long_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keeps_its_pace_while_somebody_is_likely_to_be_at_work() {
+    let (lookout, _news) = Lookout::new(LookoutConfig::default());
+    let stage = Stage::wrong(Outcome::Failed(Failure::Timeout));
+    lookout.watch("a", question("a.example"), Pace { every: Duration::from_secs(1) }, stage.clone());
+    pass(590).await;
+    let most = stage.pauses().into_iter().fold(0.0, f64::max);
+    assert!(most <= 1.1, "{most} s");
+    pass(600).await;
+    let last = *stage.pauses().last().unwrap();
+    assert!(last > 10.0, "after twenty minutes every {last} s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_only_resolvers_know_is_not_asked_again_before_they_can_learn() {
     let (lookout, _news) = Lookout::new(LookoutConfig::default());
     let stage = Stage::wrong(no_data(90));
