@@ -162,6 +162,57 @@ async fn within_one_zone_when_it_is_given_the_names() -> Outcome {
     Ok(())
 }
 
+/// external-dns owns what it has published, and takes it away with its object: that stays until external-dns has let go.
+#[tokio::test]
+async fn back_to_updates_within_one_zone_when_external_dns_lets_go() -> Outcome {
+    let key = TsigKey::random("dkim-operator", "hmac-sha256");
+    let stage = Stage::updated_with("extback.example", &key).await?;
+    stage.delegate().await?;
+    let (world, zone, domain) = (stage.world, stage.zone.clone(), "tenant-extback.example");
+    put_key(world, "tsig-extback", &key).await?;
+    let provider = |publish: Value| {
+        let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
+        world.provider("extback", extra)
+    };
+    world.apply(&provider(stage.publish())).await?;
+    let namespace = world.enabled(domain, json!({ "providerRef": { "name": "extback" } })).await?;
+    let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
+
+    let updates = rfc2136(stage.server.address(), &key, &zone, "tsig-extback");
+    world.apply(&provider(updates)).await?;
+    until_set(world, domain, "it says that external-dns goes on", |set| {
+        let told = states(set).iter().any(|(leaving, _, m)| *leaving && m.contains("still publishes"));
+        if told { Ok(()) } else { Err(format!("{:?}", states(set))) }
+    })
+    .await?;
+    // Much longer than the drain.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let objects = ["get", "dnsendpoints", "-n", &stage.objects, "-o", "name"];
+    assert!(world.plane.kubectl(objects).await?.ok()?.contains(domain), "the object stays");
+
+    let Stage { external_dns, server, objects, .. } = stage;
+    drop(external_dns);
+    until_set(world, domain, "the former place is left", |set| {
+        let methods = methods(set);
+        let done = methods == [(PublishMethod::Rfc2136, false)];
+        if done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
+    })
+    .await?;
+    let left = world.plane.kubectl(["get", "dnsendpoints", "-n", &objects, "-o", "name"]).await?.ok()?;
+    assert_eq!(left.trim(), "");
+    rotate(world, &namespace, domain).await;
+    until_set(world, domain, "the next key is published by an update", |set| {
+        let serials: Vec<i64> = set.spec.records.iter().map(|record| record.serial).collect();
+        let all = states(set);
+        let done = all.iter().all(|(leaving, s, _)| !leaving && *s == PublishState::Published);
+        if serials.contains(&3) && done { Ok(()) } else { Err(format!("{serials:?} {all:?}")) }
+    })
+    .await?;
+    unbroken(poller).await;
+    drop(server);
+    Ok(())
+}
+
 /// What is published by the one object that an earlier version wrote for a domain goes on being published by that of its place.
 #[tokio::test]
 async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome {

@@ -17,7 +17,7 @@ use crate::api::{PublishMethod, ZoneSpec};
 pub use cname::{publish_cname, withdraw_cname};
 pub use moves::{Answer, has_moved};
 pub use plan::{Book, Kind, Place, Plan, Wanted, plan};
-pub use words::{Told, remembered, summary, told};
+pub use words::{Told, remembered, still_beside, summary, told};
 
 /// The label in front of a record's name where its owner mark is: a name of its own, because a second TXT at the
 /// record's name would make verifiers fail (RFC 6376 §3.6.2.2).
@@ -193,13 +193,22 @@ pub fn publish(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -
     }))
 }
 
+/// The place whose mark of ours is at a name, where it is another one than that of `mark`.
+#[must_use]
+pub fn marked_elsewhere(seen: &Seen, mark: &Mark) -> Option<String> {
+    match holder(seen, mark) {
+        Holder::Us { place } if place != mark.place => Some(place),
+        _ => None,
+    }
+}
+
 /// As [`publish`], at a place that is being left: a name with our mark of another place is published from there already, into the
 /// same zone, and two that both marked it would never come to an end.
 #[must_use]
 pub fn keep(name: &DnsName, seen: &Seen, text: &str, ttl: u32, mark: &Mark) -> Step {
-    match holder(seen, mark) {
-        Holder::Us { place } if place != mark.place => Step::Nothing,
-        _ => publish(name, seen, text, ttl, mark),
+    match marked_elsewhere(seen, mark) {
+        Some(_) => Step::Nothing,
+        None => publish(name, seen, text, ttl, mark),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Publishing through external-dns: one DNSEndpoint object for each place of a record set. Its status does not say whether
 //! anything was published, so DNS itself is asked.
 
+use std::collections::BTreeMap;
+
 use futures::future::join_all;
 use kube::Client;
 use serde_json::{Value, json};
@@ -42,6 +44,15 @@ pub struct Brought {
     pub records: Vec<RecordState>,
     /// Whether the object is as it shall be.
     pub written: bool,
+    /// Other places of ours that publish wanted names into the same zone, or did so until now, each with such a name.
+    pub beside: BTreeMap<String, DnsName>,
+}
+
+impl Brought {
+    /// What was done without a server that others publish into as well.
+    pub fn new(records: Vec<RecordState>, written: bool) -> Self {
+        Self { records, written, beside: BTreeMap::new() }
+    }
 }
 
 impl Endpoints<'_> {
@@ -61,7 +72,7 @@ impl Endpoints<'_> {
                 state: PublishState::Failed,
                 message: words.clone(),
             };
-            return Brought { records: place.wanted.keys().map(failed).collect(), written: false };
+            return Brought::new(place.wanted.keys().map(failed).collect(), false);
         }
         if let Err(fault) = self.write(place, settings, mark).await {
             return unwritten(place, &fault);
@@ -71,7 +82,7 @@ impl Endpoints<'_> {
         let judge = |((name, wanted), answers): ((&DnsName, _), &Vec<_>)| {
             sight::judge(name, wanted, answers, Some(mark), &ADVICE)
         };
-        Brought { records: seen.map(judge).collect(), written: true }
+        Brought::new(seen.map(judge).collect(), true)
     }
 
     /// Deletes the objects that held the records of a place before it had one of its own.
@@ -104,7 +115,7 @@ impl Endpoints<'_> {
             ours.wanted.remove(name);
         }
         match self.write(&ours, settings, mark).await {
-            Ok(()) => Brought { records: seen.into_iter().map(|(.., state)| state).collect(), written: true },
+            Ok(()) => Brought::new(seen.into_iter().map(|(.., state)| state).collect(), true),
             Err(fault) => unwritten(place, &fault),
         }
     }
@@ -132,7 +143,7 @@ fn unwritten(place: &Place, (state, words): &Fault) -> Brought {
     let gone = place.unwanted.iter().map(|name| (name, PublishState::Withdrawing));
     let of =
         |(name, state): (&DnsName, _)| RecordState { name: name.to_string(), state, message: words.clone() };
-    Brought { records: all.chain(gone).map(of).collect(), written: false }
+    Brought::new(all.chain(gone).map(of).collect(), false)
 }
 
 /// The endpoints of a place: each record and its mark. Targets are written as in a zone file, quoted and cut into

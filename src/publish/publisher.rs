@@ -1,6 +1,6 @@
 //! One record set after the other: plan, write down, bring about, look, report.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,11 +28,13 @@ use crate::api::{
 use crate::controller::{Class, Error};
 use crate::jitter::jitter;
 use crate::model::name::DnsName;
-use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, plan};
+use crate::model::publishing::{Book, Kind, Mark, Place, Plan, has_moved, method, plan, still_beside};
 use crate::model::words::whole;
 
 /// Pause before a set at rest is compared with DNS again: what somebody took away comes back.
 const RESYNC: Duration = Duration::from_secs(600);
+/// Pause before what is published is compared with DNS again after a former place was left.
+const AFTERWARDS: Duration = Duration::from_secs(60);
 /// The namespace whose uid stands for the cluster.
 const CLUSTER: &str = "kube-system";
 
@@ -147,26 +149,40 @@ impl Publisher {
             places: Vec::with_capacity(places.len()),
         };
         let mut written = Vec::with_capacity(places.len());
+        // Present places come first, so that it is known here what former ones publish beside them.
+        let mut beside: BTreeMap<String, DnsName> = BTreeMap::new();
         for place in &places {
-            let Brought { records, written: done } = self.bring_about(set, place).await?;
-            written.push(done);
             let former = ahead.places.iter().find(|known| known.id == place.id);
+            let mut withdraw_at = former.and_then(|former| former.withdraw_at.clone());
+            let records = if place.wanted.is_empty() && in_one_zone(place, &beside).is_some() {
+                // Its time seemed over, and it is not: the object stays, and is as it should be from the next time on.
+                withdraw_at = None;
+                written.push(false);
+                former.map(|former| former.records.clone()).unwrap_or_default()
+            } else {
+                let brought = self.bring_about(set, place).await?;
+                written.push(brought.written);
+                beside.extend(brought.beside);
+                brought.records
+            };
             status.places.push(PlaceStatus {
                 id: place.id.clone(),
                 zone: place.zone.clone(),
                 cnames: place.kind == Kind::Cnames,
                 leaving: place.leaving,
-                withdraw_at: former.and_then(|former| former.withdraw_at.clone()),
+                withdraw_at,
                 records,
             });
         }
         self.tidy(set, &places, &written).await;
-        self.leave(set, &places, &mut status).await;
+        self.leave(set, &places, &beside, &mut status).await;
         let withdrawn = deleted.is_some() && is_withdrawn(&places, &status);
         // A place that was left and holds nothing any more is forgotten.
         let over = |place: &Place| place.leaving && place.wanted.is_empty();
         let mut left = places.iter().map(over);
+        let before = status.places.len();
         status.places.retain(|place| !(left.next().unwrap_or(false) && place.records.is_empty()));
+        let forgotten = status.places.len() < before;
         if set.status.as_ref() != Some(&status) {
             self.sets().save(set, version, &status).await?;
         }
@@ -176,14 +192,18 @@ impl Publisher {
             self.sets().let_go(set).await?;
             return Ok(Action::await_change());
         }
-        let rest = self.rest(set, &name, &status);
+        let mut rest = self.rest(set, &name, &status);
+        if forgotten {
+            // Whatever external-dns makes of the end of its object shows soon.
+            rest = rest.min(AFTERWARDS);
+        }
         self.memory.note(&name, self.basis(set, Some(&status)), rest);
         Ok(Action::requeue(rest))
     }
 
     /// Brings about what shall be at one place.
     async fn bring_about(&self, set: &DkimRecordSet, place: &Place) -> Result<Brought, Error> {
-        let plain = |records| Brought { records, written: true };
+        let plain = |records| Brought::new(records, true);
         let quiet = |state| {
             let all = place.wanted.keys().map(DnsName::to_string);
             all.map(|name| RecordState { name, state, message: String::new() }).collect::<Vec<_>>()
@@ -207,7 +227,7 @@ impl Publisher {
                 };
                 let mark = self.mark(place).await?;
                 let desk = self.desk(Zone::new(apex, place.kind, settings));
-                Ok(plain(rfc2136::bring_about(&desk, place, settings, &mark).await))
+                Ok(rfc2136::bring_about(&desk, place, settings, &mark).await)
             }
             PublishMethod::DnsEndpoint => {
                 let settings = outlet.dns_endpoint.clone().unwrap_or_default();
@@ -272,7 +292,13 @@ impl Publisher {
 
     /// Sets, moves or takes back the time at which former places are left. A place is left the drain after DNS was seen
     /// to answer from the new one: until then resolvers may know the former servers.
-    async fn leave(&self, set: &DkimRecordSet, places: &[Place], status: &mut DkimRecordSetStatus) {
+    async fn leave(
+        &self,
+        set: &DkimRecordSet,
+        places: &[Place],
+        beside: &BTreeMap<String, DnsName>,
+        status: &mut DkimRecordSetStatus,
+    ) {
         let now = (self.settings.now)();
         let published: Vec<String> = status
             .places
@@ -286,7 +312,10 @@ impl Publisher {
             if !former.leaving || former.wanted.is_empty() {
                 continue;
             }
-            let verdict = self.moved(set, former, places, &published).await;
+            let verdict = match in_one_zone(former, beside) {
+                Some(name) => Err(still_beside(name)),
+                None => self.moved(set, former, places, &published).await,
+            };
             match verdict {
                 Ok(()) => {
                     let drain = SignedDuration::from_secs(set.spec.drain_seconds.max(0));
@@ -395,4 +424,11 @@ impl Publisher {
     fn sets(&self) -> Sets {
         Sets::new(&self.settings.client, &self.settings.namespace)
     }
+}
+
+/// A name that external-dns still publishes for a former place in the zone of a present one, if there is any: it owns what is at that
+/// name, and takes it away with the object.
+fn in_one_zone<'a>(place: &Place, beside: &'a BTreeMap<String, DnsName>) -> Option<&'a DnsName> {
+    let objects = place.leaving && method(&place.zone) == PublishMethod::DnsEndpoint;
+    beside.get(&place.id).filter(|_| objects)
 }

@@ -29,6 +29,15 @@ pub(super) fn occupied(name: &DnsName, found: &str) -> String {
     )
 }
 
+/// What is said where external-dns goes on publishing what updates are to publish in the same zone: it would take the keys away
+/// with its object.
+#[must_use]
+pub fn still_beside(name: &DnsName) -> String {
+    format!(
+        "external-dns still publishes {name} in the zone that takes the updates, and would remove it with the object; see that it does not any more. The former place is left when it has not for the whole drain (docs/publishing.md, Changing the method)"
+    )
+}
+
 /// What is said where resolvers would remember for longer than we wait that a record was not there; `None` where they
 /// do not.
 #[must_use]

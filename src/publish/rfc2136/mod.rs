@@ -13,12 +13,13 @@ use futures::future::join_all;
 use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{RData, RecordType};
 
+use super::endpoint::Brought;
 use crate::api::{PublishState, RecordState, Rfc2136, ZoneSpec};
 use crate::lookup::{Reply, ask};
 use crate::model::name::DnsName;
 use crate::model::publishing::{
-    Change, Data, Kind, Mark, Place, Seen, Step, keep, mark_name, names, publish, publish_cname, remembered,
-    withdraw, withdraw_cname,
+    Change, Data, Kind, Mark, Place, Seen, Step, keep, mark_name, marked_elsewhere, names, publish,
+    publish_cname, remembered, withdraw, withdraw_cname,
 };
 use crate::model::sighting::Outcome;
 
@@ -33,7 +34,7 @@ const ATTEMPTS: u32 = 2;
 const PORT: u16 = 53;
 
 /// Brings about what shall be at a place, and says how it stands with each record that is or may be there.
-pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &Mark) -> Vec<RecordState> {
+pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &Mark) -> Brought {
     let server = settings.server.as_str();
     let mut states = BTreeMap::new();
     let all = names(place);
@@ -41,12 +42,17 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
         Ok(address) => address,
         Err(fault) => {
             let words = format!("{}.server of the DkimProvider: {fault}", place.kind.server_field());
-            return all.into_iter().map(|name| failed(place, name, words.clone())).collect();
+            let all = all.into_iter().map(|name| failed(place, name, words.clone()));
+            return Brought::new(all.collect(), true);
         }
     };
+    let mut beside = BTreeMap::new();
     let mut changes: Vec<Change> = Vec::new();
     let looks = join_all(all.iter().map(|name| see(server, address, name))).await;
     for (name, seen) in all.iter().zip(looks) {
+        if let (Ok(seen), true) = (&seen, place.wanted.contains_key(*name)) {
+            beside.extend(marked_elsewhere(seen, mark).map(|other| (other, (*name).clone())));
+        }
         match seen.map(|seen| step(place, name, &seen, mark)) {
             Err(words) => _ = states.insert((*name).clone(), failed(place, name, words)),
             Ok(Step::Nothing) => note_done(place, name, &mut states),
@@ -57,7 +63,7 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
         }
     }
     if changes.is_empty() {
-        return states.into_values().collect();
+        return Brought { records: states.into_values().collect(), written: true, beside };
     }
     // For how long the tenant's zone has its names remembered as not there is a matter of looking.
     if place.kind == Kind::Keys
@@ -74,7 +80,7 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
         }
     }
     if changes.is_empty() {
-        return states.into_values().collect();
+        return Brought { records: states.into_values().collect(), written: true, beside };
     }
     let fresh =
         |change: &Change| matches!(change.record, Some((Data::Cname(_), _))) && change.before.cname.is_none();
@@ -106,7 +112,7 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
             (Err(error), _) => _ = states.insert(name.clone(), failed(place, name, error.to_string())),
         }
     }
-    states.into_values().collect()
+    Brought { records: states.into_values().collect(), written: true, beside }
 }
 
 fn step(place: &Place, name: &DnsName, seen: &Seen, mark: &Mark) -> Step {
