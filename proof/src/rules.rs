@@ -226,9 +226,9 @@ fn mislead(
         let seen = &mut evidence.slots[slot];
         match mutant {
             Mutant::SwitchBeforePublish => seen.key = KeySight::Matches,
-            Mutant::LinksNotNeeded => seen.link = LinkSight::Verified { older_ttl: 0 },
+            Mutant::LinksNotNeeded => seen.link = LinkSight::Verified { older_ttl: 0, by_copy: false },
             Mutant::LinkMemoryIgnored => {
-                if let LinkSight::Verified { older_ttl } = &mut seen.link {
+                if let LinkSight::Verified { older_ttl, .. } = &mut seen.link {
                     *older_ttl = 0;
                 }
             }
@@ -237,7 +237,7 @@ fn mislead(
                     seen.key = KeySight::Matches;
                 }
                 if seen.link == LinkSight::Unclear {
-                    seen.link = LinkSight::Verified { older_ttl: 0 };
+                    seen.link = LinkSight::Verified { older_ttl: 0, by_copy: false };
                 }
             }
             Mutant::FailureTakenForNo => {

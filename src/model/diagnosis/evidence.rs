@@ -19,6 +19,8 @@ pub enum LinkEvidence {
     Verified {
         /// Seconds for which resolvers may remember that it was not there.
         older_answers_ttl: u32,
+        /// By a copy of our TXT in the CNAME's place: what has the same TXT under another name may be behind it as well.
+        by_copy: bool,
     },
     /// Every server that was heard leads elsewhere or nowhere.
     Broken {
@@ -213,11 +215,12 @@ pub fn link_evidence(question: &SlotQuestion, sighting: &SlotSighting) -> LinkEv
             return LinkEvidence::Partial;
         }
         let remembered = stale(question, sighting).into_iter().map(|a| memory(&a.outcome)).max().unwrap_or(0);
-        return LinkEvidence::Verified { older_answers_ttl: negative.max(remembered) };
+        return LinkEvidence::Verified { older_answers_ttl: negative.max(remembered), by_copy: false };
     }
     match flattening(sighting) {
         Flattening::Follows { ttl } => {
-            return LinkEvidence::Verified { older_answers_ttl: negative.max(ttl.min(MAX_POSITIVE)) };
+            let older_answers_ttl = negative.max(ttl.min(MAX_POSITIVE));
+            return LinkEvidence::Verified { older_answers_ttl, by_copy: true };
         }
         Flattening::Lags { .. } | Flattening::Hearsay => {
             return LinkEvidence::Unknown {
@@ -237,15 +240,15 @@ pub fn link_evidence(question: &SlotQuestion, sighting: &SlotSighting) -> LinkEv
 }
 
 /// The same where the tenant publishes the key itself at the alias instead of a CNAME (`delegation: TXT`). A CNAME that
-/// leads to our TXT is as good.
+/// leads to our TXT is as good. A TXT of the tenant's own leads to none of our names, so that none is missed behind it.
 #[must_use]
 pub fn copy_evidence(
     question: &SlotQuestion,
     sighting: &SlotSighting,
     expected: &KeyFingerprint,
 ) -> LinkEvidence {
-    if let verified @ LinkEvidence::Verified { .. } = link_evidence(question, sighting) {
-        return verified;
+    if let LinkEvidence::Verified { older_answers_ttl, .. } = link_evidence(question, sighting) {
+        return LinkEvidence::Verified { older_answers_ttl, by_copy: false };
     }
     let alias = heard(&sighting.alias);
     if alias.iter().any(|a| matches!(a.outcome, Outcome::Cname { .. } | Outcome::OddCname { .. })) {
@@ -256,7 +259,7 @@ pub fn copy_evidence(
     let remembered =
         || copies.iter().chain(&alias).map(|a| memory(&a.outcome)).max().unwrap_or(0).max(negative);
     match key_evidence(&sighting.alias_txt, expected) {
-        KeyEvidence::Matches => LinkEvidence::Verified { older_answers_ttl: negative },
+        KeyEvidence::Matches => LinkEvidence::Verified { older_answers_ttl: negative, by_copy: false },
         KeyEvidence::Differs { .. } | KeyEvidence::Absent => {
             LinkEvidence::Broken { older_answers_ttl: remembered() }
         }

@@ -281,7 +281,10 @@ fn the_page_for_people_tells_every_state() {
 #[test]
 fn a_copy_that_is_remembered_longer_than_the_original_proves_nothing() {
     let slot = &question().slots[SlotId::One];
-    assert_eq!(link_evidence(slot, &flattened(60, 60)), LinkEvidence::Verified { older_answers_ttl: 600 });
+    assert_eq!(
+        link_evidence(slot, &flattened(60, 60)),
+        LinkEvidence::Verified { older_answers_ttl: 600, by_copy: true }
+    );
     assert!(matches!(link_evidence(slot, &flattened(61, 60)), LinkEvidence::Unknown { .. }));
     let mut old = flattened(60, 60);
     old.target_txt = vec![says(9, txt("v=DKIM1; p=QUJD", 60))];
@@ -296,9 +299,15 @@ fn a_copy_that_is_remembered_longer_than_the_original_proves_nothing() {
 fn a_resolver_that_remembers_longer_prolongs_the_wait() {
     let slot = &question().slots[SlotId::One];
     let sighting = seen(vec![says(1, cname(RIGHT)), resolver_says(Outcome::NxDomain { negative_ttl: 900 })]);
-    assert_eq!(link_evidence(slot, &sighting), LinkEvidence::Verified { older_answers_ttl: 900 });
+    assert_eq!(
+        link_evidence(slot, &sighting),
+        LinkEvidence::Verified { older_answers_ttl: 900, by_copy: false }
+    );
     let failed = seen(vec![says(1, cname(RIGHT)), resolver_says(Outcome::Failed(Failure::ServFail))]);
-    assert_eq!(link_evidence(slot, &failed), LinkEvidence::Verified { older_answers_ttl: 600 });
+    assert_eq!(
+        link_evidence(slot, &failed),
+        LinkEvidence::Verified { older_answers_ttl: 600, by_copy: false }
+    );
     let bogus = seen(vec![says(1, cname(RIGHT)), resolver_says(Outcome::Failed(Failure::Bogus))]);
     assert!(matches!(link_evidence(slot, &bogus), LinkEvidence::Unknown { .. }));
 }
@@ -347,9 +356,15 @@ fn a_key_is_proven_by_all_who_were_heard_and_by_no_failure() {
 fn a_zone_whose_memory_is_not_known_is_given_the_longest() {
     let slot = &question().slots[SlotId::One];
     let mut sighting = seen(vec![says(1, cname(RIGHT))]);
-    assert_eq!(link_evidence(slot, &sighting), LinkEvidence::Verified { older_answers_ttl: 600 });
+    assert_eq!(
+        link_evidence(slot, &sighting),
+        LinkEvidence::Verified { older_answers_ttl: 600, by_copy: false }
+    );
     sighting.negative_ttl = None;
-    assert_eq!(link_evidence(slot, &sighting), LinkEvidence::Verified { older_answers_ttl: 10_800 });
+    assert_eq!(
+        link_evidence(slot, &sighting),
+        LinkEvidence::Verified { older_answers_ttl: 10_800, by_copy: false }
+    );
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -387,4 +402,21 @@ proptest! {
             prop_assert_eq!(diagnosis.state, RecordState::Verified);
         }
     }
+}
+
+#[test]
+fn a_key_that_the_tenant_publishes_is_no_copy_behind_which_another_name_may_be() {
+    let slot = &question().slots[SlotId::One];
+    let public = PrivateKey::generate(KeyKind::Ed25519, &mut getrandom::SysRng).unwrap().public().unwrap();
+    let (ours, text) = (public.fingerprint().unwrap(), KeyRecord::Key(public).to_string());
+    let at = |copy: u32| SlotSighting {
+        alias_txt: vec![says(1, txt(&text, copy))],
+        target_txt: vec![says(9, txt(&text, 60))],
+        ..seen(vec![says(1, no_data())])
+    };
+    for copy in [60, 300] {
+        let evidence = copy_evidence(slot, &at(copy), &ours);
+        assert!(matches!(evidence, LinkEvidence::Verified { by_copy: false, .. }), "{copy}: {evidence:?}");
+    }
+    assert!(matches!(link_evidence(slot, &at(60)), LinkEvidence::Verified { by_copy: true, .. }));
 }

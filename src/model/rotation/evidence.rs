@@ -28,10 +28,10 @@ impl Evidence {
                 _ => diagnosis::link_evidence(wanted, sighting),
             };
             let link = match link {
-                LinkEvidence::Verified { older_answers_ttl } => {
+                LinkEvidence::Verified { older_answers_ttl, by_copy } => {
                     let first = matches!(keyring.slots[slot].link, Link::Down { older_ttl: 0, .. });
                     let guess = if first { unseen } else { 0 };
-                    LinkSight::Verified { older_ttl: older_answers_ttl.max(guess) }
+                    LinkSight::Verified { older_ttl: older_answers_ttl.max(guess), by_copy }
                 }
                 LinkEvidence::Broken { older_answers_ttl, .. } => {
                     LinkSight::Broken { older_ttl: older_answers_ttl }
@@ -120,7 +120,7 @@ mod tests {
         let older = |ring: &Keyring| {
             let evidence = Evidence::of(&right(&question, 3_600), &question, ring, Delegation::Cname);
             evidence.slots.0.map(|slot| match slot.link {
-                LinkSight::Verified { older_ttl } => older_ttl,
+                LinkSight::Verified { older_ttl, .. } => older_ttl,
                 other => panic!("{other:?}"),
             })
         };

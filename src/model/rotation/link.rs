@@ -9,7 +9,7 @@ use crate::model::keyring::Link;
 /// once the longest that resolvers may remember of what was there instead has passed.
 pub(super) fn follow(policy: &Policy, link: Link, sight: LinkSight, now: Timestamp) -> Option<Link> {
     match (sight, link) {
-        (LinkSight::Verified { older_ttl }, Link::Down { older_ttl: remembered, .. }) => {
+        (LinkSight::Verified { older_ttl, .. }, Link::Down { older_ttl: remembered, .. }) => {
             Some(Link::Up { trusted_from: policy.run_out(now, older_ttl.max(remembered)) })
         }
         (LinkSight::Broken { older_ttl }, Link::Up { .. }) => Some(Link::Down { since: now, older_ttl }),
@@ -41,9 +41,9 @@ mod tests {
             link = follow(link, sight, at(now)).unwrap_or(link);
         }
         assert_eq!(link, Link::Down { since: at(0), older_ttl: 900 });
-        let up = follow(link, LinkSight::Verified { older_ttl: 60 }, at(40)).unwrap();
+        let up = follow(link, LinkSight::Verified { older_ttl: 60, by_copy: false }, at(40)).unwrap();
         assert_eq!(up, Link::Up { trusted_from: at(941) }, "resolvers count in whole seconds");
-        assert_eq!(follow(up, LinkSight::Verified { older_ttl: 9_000 }, at(50)), None);
+        assert_eq!(follow(up, LinkSight::Verified { older_ttl: 9_000, by_copy: false }, at(50)), None);
         let down = follow(up, LinkSight::Broken { older_ttl: 5 }, at(60));
         assert_eq!(down, Some(Link::Down { since: at(60), older_ttl: 5 }));
     }

@@ -142,6 +142,8 @@ pub enum LinkSight {
     Verified {
         /// Seconds for which resolvers may remember the older answer.
         older_ttl: u32,
+        /// What they have is a copy of the key: it is reached, but by which of its names is not seen.
+        by_copy: bool,
     },
     /// Every server that was heard says that it is not there, or another.
     Broken {
@@ -150,6 +152,17 @@ pub enum LinkSight {
     },
     /// Servers disagree or none could be heard: proves nothing.
     Unclear,
+}
+
+impl LinkSight {
+    /// What it proves where the key is published under more than one name: a copy is the same by each of them.
+    #[must_use]
+    pub fn by_name(self) -> Self {
+        match self {
+            Self::Verified { by_copy: true, .. } => Self::Unclear,
+            sight => sight,
+        }
+    }
 }
 
 /// What DNS proves of a key's TXT.

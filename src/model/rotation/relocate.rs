@@ -27,16 +27,17 @@ pub struct Sights {
 
 impl Sights {
     /// What both prove together: during a move a CNAME may lead to either name, and wherever it leads the key must be, and
-    /// must have `settled`. Once the tenant is told of the next names, a CNAME may lead there at any time.
+    /// must have `settled`. Once the tenant is told of the next names, a CNAME may lead there at any time. A copy is as good at
+    /// home as ever, for both names have the key, but tells of no CNAME that leads to the next one.
     #[must_use]
     pub fn merged(&self, settled: PerSlot<bool>, announced: bool) -> Option<Evidence> {
         let (home, Some(next)) = (self.home?, self.next) else { return self.home };
         let slots = PerSlot::from_fn(|slot| {
             let mut seen = home.slots[slot];
             let there = next.slots[slot];
-            match (seen.link, there.link) {
-                (LinkSight::Broken { .. }, LinkSight::Verified { older_ttl }) => match there.key {
-                    KeySight::Matches if settled[slot] => seen.link = LinkSight::Verified { older_ttl },
+            match (seen.link, there.link.by_name()) {
+                (LinkSight::Broken { .. }, led @ LinkSight::Verified { .. }) => match there.key {
+                    KeySight::Matches if settled[slot] => seen.link = led,
                     KeySight::Matches => seen.link = LinkSight::Unclear,
                     KeySight::Contradicted => {}
                     KeySight::MatchesWhereHeard | KeySight::Unclear => seen.link = LinkSight::Unclear,
@@ -139,7 +140,7 @@ impl Run<'_> {
             evidence.is_some_and(|seen| {
                 Some(seen.at) > left
                     && self.policy.is_fresh(seen.at, self.now)
-                    && matches!(seen.slots[slot].link, LinkSight::Verified { .. })
+                    && matches!(seen.slots[slot].link.by_name(), LinkSight::Verified { .. })
             })
         };
         // A key that drains may be held for a signer that is late.
@@ -165,7 +166,7 @@ impl Run<'_> {
                 let seen = next.slots[slot];
                 let before = self.name(lane, slot).cloned();
                 let link = before.as_ref().map_or(Link::unseen(self.now), |name| name.link);
-                let link = follow(self.policy, link, seen.link, self.now);
+                let link = follow(self.policy, link, seen.link.by_name(), self.now);
                 if let Some(link) = link {
                     self.make(Move::Link { lane, slot, link });
                 }
@@ -209,7 +210,8 @@ impl Run<'_> {
         })
     }
 
-    /// Whether what signers are told next holds at the new names: as the domain, through CNAMEs that lead there.
+    /// Whether what signers are told next holds at the new names: as the domain, through CNAMEs that lead there. A copy may
+    /// have been made of the old name, and would be gone with it.
     fn links_lead_there(&self, sights: &PerLane<Sights>) -> bool {
         self.vault.rings.iter().all(|(lane, ring)| {
             let Some(active) = ring.active() else { return true };
@@ -222,7 +224,7 @@ impl Run<'_> {
                     let up =
                         |link: Link| matches!(link, Link::Up { trusted_from } if trusted_from <= self.now);
                     self.name(lane, slot).is_some_and(|name| up(name.link))
-                        && matches!(next.slots[slot].link, LinkSight::Verified { .. })
+                        && matches!(next.slots[slot].link.by_name(), LinkSight::Verified { .. })
                 })
         })
     }

@@ -27,7 +27,8 @@ fn home(initial: &str) -> Home {
 }
 
 const OLDER: u32 = 900;
-const UP: LinkSight = LinkSight::Verified { older_ttl: OLDER };
+const UP: LinkSight = LinkSight::Verified { older_ttl: OLDER, by_copy: false };
+const COPIED: LinkSight = LinkSight::Verified { older_ttl: OLDER, by_copy: true };
 const DOWN: LinkSight = LinkSight::Broken { older_ttl: OLDER };
 
 /// A vault and a world in which our TXTs are always published, wherever the vault says.
@@ -38,6 +39,8 @@ struct World {
     second: Option<PerSlot<Selector>>,
     /// Where the tenant's CNAMEs lead.
     cnames: PerSlot<Option<Home>>,
+    /// Its DNS host shows copies in their place.
+    flattened: bool,
     /// A signer says that it signs by former names.
     former_in_use: bool,
     now: Timestamp,
@@ -58,6 +61,7 @@ impl World {
             policy: super::tests::policy(),
             second: None,
             cnames: PerSlot([Some(old.clone()), Some(old)]),
+            flattened: false,
             former_in_use: false,
             now,
         };
@@ -70,9 +74,25 @@ impl World {
     fn evidence(&self, home: &Home) -> Evidence {
         let slots = PerSlot::from_fn(|slot| {
             let leads = self.cnames[slot].as_ref().is_some_and(|there| there.is_at(home));
-            SlotEvidence { link: if leads { UP } else { DOWN }, key: KeySight::Matches }
+            // The same TXT is at every name, so a copy of any is a copy of each.
+            let copied =
+                self.flattened && self.cnames[slot].as_ref().is_some_and(|there| self.publishes(there));
+            let link = if copied {
+                COPIED
+            } else if leads && !self.flattened {
+                UP
+            } else {
+                DOWN
+            };
+            SlotEvidence { link, key: KeySight::Matches }
         });
         Evidence { at: self.now, slots }
+    }
+
+    fn publishes(&self, there: &Home) -> bool {
+        let next = self.vault.moving.iter().map(|moving| &moving.to);
+        let former = self.vault.former.iter().map(|former| &former.home);
+        std::iter::once(&self.vault.home).chain(next).chain(former).any(|home| home.is_at(there))
     }
 
     fn step(&mut self) -> VaultDecision {
@@ -274,6 +294,68 @@ fn a_cname_that_leads_to_a_new_name_without_the_key_is_no_link() {
     );
     assert_eq!(merged(KeySight::Contradicted, true), DOWN);
     assert_eq!(merged(KeySight::Unclear, true), LinkSight::Unclear);
+}
+
+#[test]
+fn a_copy_is_good_at_home_during_a_move_and_no_link_to_the_next_name() {
+    let seen =
+        |link, key| Evidence { at: Timestamp::UNIX_EPOCH, slots: PerSlot([SlotEvidence { link, key }; 2]) };
+    let merged = |home, next| {
+        let next = seen(next, KeySight::Matches);
+        let sights = Sights { home: Some(seen(home, KeySight::Matches)), next: Some(next) };
+        sights.merged(PerSlot([true; 2]), true).unwrap().slots[SlotId::One].link
+    };
+    assert_eq!(merged(COPIED, COPIED), COPIED);
+    assert_eq!(merged(COPIED, DOWN), COPIED);
+    assert_eq!(merged(DOWN, COPIED), LinkSight::Unclear, "nor of one that is gone");
+}
+
+#[test]
+fn a_move_of_a_flattened_domain_waits_until_its_cnames_show() {
+    let mut world = World::enabled();
+    let (old, new) = (home("a.example"), home("b.example"));
+    world.flattened = true;
+    world.settle();
+    world.wanted = new.clone();
+    world.settle();
+    world.pass(301);
+    assert!(world.moving().announced.is_some());
+    for _ in 0..20 {
+        world.pass(30 * 86_400);
+    }
+    assert_eq!((&world.vault.home, world.vault.rings.primary.mode), (&old, Mode::Domain));
+    assert!(world.vault.rings.primary.log.count >= 3, "rotations go on");
+    // It need not have led to the old name all the time, but the copies do not tell.
+    world.cnames = PerSlot([Some(new.clone()), Some(new.clone())]);
+    world.pass(86_400);
+    assert_eq!(world.vault.home, old);
+    world.flattened = false;
+    world.pass(1);
+    assert_eq!(world.vault.home, old, "what was there before may be remembered");
+    world.pass(i64::from(OLDER));
+    assert_eq!((&world.vault.home, world.vault.rings.primary.mode), (&new, Mode::Domain));
+}
+
+#[test]
+fn names_of_a_move_called_off_stay_while_copies_hide_where_the_cnames_lead() {
+    let mut world = World::enabled();
+    world.flattened = true;
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.wanted = home("a.example");
+    world.settle();
+    world.pass(1);
+    world.pass(300 * 86_400);
+    assert!(world.vault.former.first().is_some_and(|former| former.held), "{:#?}", world.vault.former);
+    assert_eq!(world.vault.rings.primary.mode, Mode::Domain, "the key is there by either name");
+    world.flattened = false;
+    world.cnames = PerSlot([Some(home("a.example")), Some(home("a.example"))]);
+    world.pass(1);
+    assert!(!world.vault.former[0].held);
+    world.pass(97 * 3_600);
+    assert!(world.vault.former.is_empty());
 }
 
 #[test]

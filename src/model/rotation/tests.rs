@@ -47,7 +47,7 @@ struct World {
     history: Vec<Change>,
 }
 
-const UP: LinkSight = LinkSight::Verified { older_ttl: CNAME_MEMORY };
+const UP: LinkSight = LinkSight::Verified { older_ttl: CNAME_MEMORY, by_copy: false };
 const DOWN: LinkSight = LinkSight::Broken { older_ttl: CNAME_MEMORY };
 
 impl World {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{Facts, LaneFacts, records, still_using};
 use crate::api::{ConditionType, Delegation, Reason};
 use crate::model::acceptance::Refusal;
-use crate::model::diagnosis::{self, KeyEvidence};
+use crate::model::diagnosis::{self, KeyEvidence, RecordState};
 use crate::model::home::Home;
 use crate::model::keyring::{Keyring, Link, Mode, Phase};
 use crate::model::rotation::Wait;
@@ -148,9 +148,24 @@ fn moving(facts: &Facts<'_>) -> Option<Verdict> {
             "publish the records that status.records shows; the old ones go on working until all of them lead to the new names"
         }
     };
-    let waits = leaving_second(facts).map(|waits| format!(". {waits}")).unwrap_or_default();
+    let copied = moving.announced.and_then(|_| copied(facts));
+    let waits: String =
+        [copied, leaving_second(facts)].into_iter().flatten().map(|waits| format!(". {waits}")).collect();
     let message = format!("{what}: {next}{waits}");
     Some(Verdict::new(ConditionType::Moving, true, Reason::NamesChanging, message))
+}
+
+/// A move goes no further while the tenant's DNS host hides where the CNAMEs lead by which mail is signed.
+fn copied(facts: &Facts<'_>) -> Option<String> {
+    let signs = facts.lanes.iter().filter(|(_, lane)| lane.keyring.mode == Mode::Domain);
+    let rows = signs.flat_map(|(_, lane)| records::of(lane, facts.order.delegation));
+    let names: Vec<String> =
+        rows.filter(|(_, state, _)| *state == RecordState::Flattened).map(|(_, _, row)| row.name).collect();
+    let (last, others) = names.split_last()?;
+    let names = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
+    Some(format!(
+        "The move waits: your DNS host shows a copy of the key at {names} instead of the CNAME, so it cannot be seen where it leads. Turn flattening (ALIAS, ANAME) off there, so that each CNAME shows; or set spec.guid and spec.providerRef back to call the move off. Mail goes on verifying until then"
+    ))
 }
 
 /// A move goes no further while keys of a second signature drain that is asked for no more: nobody looks for them at new names.

@@ -11,6 +11,7 @@ use crate::model::keyring::KeyInfo;
 use crate::model::lanes::LaneId;
 use crate::model::rotation::{Change, Move};
 use crate::model::selector::{PerSlot, Selector, SlotId};
+use crate::model::sighting::{Outcome, ServerAnswer, ServerRole, SlotSighting};
 use crate::model::vault::VaultChange;
 
 #[test]
@@ -62,6 +63,8 @@ struct Stage {
     order: Order,
     vault: Vault,
     signers: Acknowledged,
+    /// What is found at the names of every lane.
+    seen: Option<Arc<Observation>>,
     now: Timestamp,
 }
 
@@ -84,7 +87,7 @@ impl Stage {
             ring.slots[SlotId::One].phase = Phase::Active { key: one, seen: now, since: now };
             ring.slots[SlotId::Two].phase = Phase::Published { key: two, seen: now, settled: now };
         }
-        Self { order, vault, signers: Acknowledged::default(), now }
+        Self { order, vault, signers: Acknowledged::default(), seen: None, now }
     }
 
     fn elsewhere(&self) -> Home {
@@ -101,7 +104,8 @@ impl Stage {
         let lane = |lane: LaneId| {
             let question = self.order.question(lane, &self.order.lanes.get(lane)?.targets)?;
             let keyring = self.vault.rings.get(lane)?;
-            Some(LaneFacts { keyring, decision: &decision, question, observation: None })
+            let observation = self.seen.clone();
+            Some(LaneFacts { keyring, decision: &decision, question, observation })
         };
         let facts = Facts {
             order: &self.order,
@@ -146,6 +150,39 @@ fn a_move_that_waits_for_a_second_signature_to_drain_says_so() {
     said += &shown(&stage);
     stage.vault.apply(&VaultChange::CloseSecond, stage.now);
     said += &shown(&stage);
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_move_that_waits_for_cnames_to_show_says_so() {
+    let mut stage = Stage::new(false);
+    let shown = |stage: &Stage| stage.shown(ConditionType::Moving);
+    let says = |outcome| ServerAnswer {
+        name: None,
+        address: ([192, 0, 2, 1], 53).into(),
+        role: ServerRole::Authoritative,
+        outcome,
+    };
+    let txt = || vec![says(Outcome::Txt { texts: vec!["v=DKIM1; p=".into()], ttl: 300 })];
+    let copied = || SlotSighting {
+        alias: vec![says(Outcome::NoData { negative_ttl: 60 })],
+        alias_txt: txt(),
+        target_txt: txt(),
+        ..SlotSighting::default()
+    };
+    stage.seen = Some(Arc::new(Observation { at: stage.now, slots: PerSlot([copied(), copied()]) }));
+    stage.vault.rings.primary.mode = Mode::Domain;
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    let before = shown(&stage);
+    assert!(before.ends_with("leave your records as they are\n"), "{before}");
+    stage.make(Move::Announce);
+    let said = shown(&stage);
+    // No CNAME is waited for, and a key that the tenant publishes is no copy of ours.
+    stage.vault.rings.primary.mode = Mode::Default;
+    assert!(shown(&stage).ends_with("lead to the new names\n"), "{}", shown(&stage));
+    stage.vault.rings.primary.mode = Mode::Domain;
+    stage.order.delegation = crate::api::Delegation::Txt;
+    assert!(shown(&stage).ends_with("lead to the new names\n"), "{}", shown(&stage));
     insta::assert_snapshot!(said);
 }
 
