@@ -126,6 +126,14 @@ pub struct Evidence {
     pub slots: PerSlot<SlotEvidence>,
 }
 
+impl Evidence {
+    /// See [`LinkSight::by_name`].
+    fn by_name(mut self) -> Self {
+        self.slots.0.iter_mut().for_each(|slot| slot.link = slot.link.by_name());
+        self
+    }
+}
+
 /// What DNS proves of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotEvidence {

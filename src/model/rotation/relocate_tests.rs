@@ -359,6 +359,27 @@ fn names_of_a_move_called_off_stay_while_copies_hide_where_the_cnames_lead() {
 }
 
 #[test]
+fn default_signing_ends_by_no_copy_of_a_name_that_drains() {
+    let mut world = World::enabled();
+    (world.policy.enabled, world.flattened) = (false, true);
+    world.settle();
+    world.wanted = home("b.example");
+    world.settle();
+    world.pass(301);
+    assert_eq!(world.vault.home, home("b.example"));
+    world.policy.enabled = true;
+    world.pass(1);
+    world.pass(2 * 3_600);
+    assert_eq!(world.vault.rings.primary.mode, Mode::Default, "the CNAMEs lead to the names of before");
+    world.pass(97 * 3_600);
+    assert!(world.vault.former.is_empty());
+    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.pass(1);
+    world.pass(2 * 3_600);
+    assert_eq!(world.vault.rings.primary.mode, Mode::Domain);
+}
+
+#[test]
 fn a_cname_that_the_tenant_may_move_is_no_link_to_a_key_that_is_not_at_the_next_name() {
     let now = Timestamp::UNIX_EPOCH;
     let seen =

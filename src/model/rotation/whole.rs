@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Change, Custody, Decision, Evidence, Move, Observed, Policy, Sights, decide, relocate};
 use crate::model::home::Home;
-use crate::model::keyring::Phase;
+use crate::model::keyring::{Mode, Phase};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, Selector};
 use crate::model::vault::{Vault, VaultChange};
@@ -119,7 +119,11 @@ impl Run {
     ) -> Decision {
         let settled = self.vault.settled_next(lane, self.now);
         let announced = self.vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
+        // Mail begins to go through a copy only where no name drains of which it may have been made.
+        let mode = self.vault.rings.get(lane).map(|ring| ring.mode);
+        let may_drain = mode == Some(Mode::Default) && !self.vault.former.is_empty();
         let evidence = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
+        let evidence = evidence.map(|seen| if may_drain { seen.by_name() } else { seen });
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };

@@ -283,12 +283,17 @@ fn cnames(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     }
     let mut parts = Vec::new();
     let mut clear = false;
+    let drains = ring.mode == Mode::Default && !facts.vault.former.is_empty();
     for (slot, state, row) in records::of(lane, delegation) {
         if missing.contains(&slot) {
             clear |= !state.is_unclear();
             let name = row.name;
             parts.push(match lane.observation {
                 None => format!("{name} has not been looked at yet."),
+                Some(_) if state == RecordState::Flattened && drains => format!(
+                    "{} It counts only once the names of before a move are gone, of which the copy may have been made.",
+                    row.diagnosis
+                ),
                 Some(_) => row.diagnosis,
             });
         }

@@ -153,10 +153,8 @@ fn a_move_that_waits_for_a_second_signature_to_drain_says_so() {
     insta::assert_snapshot!(said);
 }
 
-#[test]
-fn a_move_that_waits_for_cnames_to_show_says_so() {
-    let mut stage = Stage::new(false);
-    let shown = |stage: &Stage| stage.shown(ConditionType::Moving);
+/// Copies of both keys, where the CNAMEs belong.
+fn copies(at: Timestamp) -> Arc<Observation> {
     let says = |outcome| ServerAnswer {
         name: None,
         address: ([192, 0, 2, 1], 53).into(),
@@ -170,7 +168,14 @@ fn a_move_that_waits_for_cnames_to_show_says_so() {
         target_txt: txt(),
         ..SlotSighting::default()
     };
-    stage.seen = Some(Arc::new(Observation { at: stage.now, slots: PerSlot([copied(), copied()]) }));
+    Arc::new(Observation { at, slots: PerSlot([copied(), copied()]) })
+}
+
+#[test]
+fn a_move_that_waits_for_cnames_to_show_says_so() {
+    let mut stage = Stage::new(false);
+    let shown = |stage: &Stage| stage.shown(ConditionType::Moving);
+    stage.seen = Some(copies(stage.now));
     stage.vault.rings.primary.mode = Mode::Domain;
     stage.make(Move::Begin { to: stage.elsewhere() });
     let before = shown(&stage);
@@ -184,6 +189,18 @@ fn a_move_that_waits_for_cnames_to_show_says_so() {
     stage.order.delegation = crate::api::Delegation::Txt;
     assert!(shown(&stage).ends_with("lead to the new names\n"), "{}", shown(&stage));
     insta::assert_snapshot!(said);
+}
+
+#[test]
+fn a_copy_that_may_be_of_a_name_that_drains_is_told_of() {
+    let mut stage = Stage::new(false);
+    stage.seen = Some(copies(stage.now));
+    let told =
+        |stage: &Stage| stage.shown(ConditionType::CnamesVerified).contains("once the names of before");
+    assert!(!told(&stage));
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    stage.make(Move::Finish { drain: SignedDuration::from_hours(96) });
+    assert!(told(&stage));
 }
 
 #[test]
