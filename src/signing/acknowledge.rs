@@ -138,9 +138,12 @@ impl Reporter {
     /// `left`: a key that was in use is in use no more.
     pub fn reached(&self, version: Option<u64>, except: impl Iterator<Item = String>, left: bool) {
         let except: Vec<String> = except.take(MOST.0 + 1).collect();
-        // More than can be said: what was said before stays true.
         if except.len() <= MOST.0 {
             self.say(SignerReport { version, except, ..SignerReport::default() }, left);
+        } else {
+            // More than can be named: what was said before stays true of them all, and is said on.
+            self.goes_on();
+            self.unknown();
         }
     }
 
@@ -158,20 +161,32 @@ impl Reporter {
     }
 
     /// Whether what signs has followed is not known any more: what was said before is repeated once, and then runs out as if
-    /// this had fallen silent.
+    /// this had fallen silent. Said again, that changes nothing: what it holds, it holds from the first time on.
     pub fn last_word(&self) {
-        self.said.send_modify(|said| {
+        self.said.send_if_modified(|said| {
+            let first = !said.last;
             said.last = true;
-            said.words += 1;
+            said.words += u64::from(first);
+            first
         });
     }
 
-    /// Where nothing was said yet: what signs may use any key, and that is the last word.
+    /// What signs goes on with what was said before: that is repeated from now on, last word or not.
+    pub fn goes_on(&self) {
+        self.said.send_if_modified(|said| std::mem::take(&mut said.last));
+    }
+
+    /// Where nothing was said yet: what signs may use any key. That is the last word where the last word was asked for.
     pub fn unknown(&self) {
-        if self.said.borrow().report.is_none() {
-            self.say(SignerReport { version: Some(0), ..SignerReport::default() }, false);
-            self.last_word();
-        }
+        let report = self.held(SignerReport { version: Some(0), ..SignerReport::default() });
+        self.said.send_if_modified(|said| {
+            let first = said.report.is_none();
+            if first {
+                said.report = Some(report);
+                said.words += 1;
+            }
+            first
+        });
     }
 
     /// What is said, and whether it is the last word.
@@ -181,9 +196,20 @@ impl Reporter {
         (said.report.clone(), said.last)
     }
 
-    fn say(&self, mut report: SignerReport, left: bool) {
+    /// How often there was something to say.
+    #[cfg(test)]
+    pub fn words(&self) -> u64 {
+        self.said.borrow().words
+    }
+
+    /// With how long it holds.
+    fn held(&self, report: SignerReport) -> SignerReport {
         let seconds = |hold: Duration| u32::try_from(hold.as_secs()).unwrap_or(u32::MAX);
-        report.hold_seconds = self.hold.map(seconds);
+        SignerReport { hold_seconds: self.hold.map(seconds), ..report }
+    }
+
+    fn say(&self, report: SignerReport, left: bool) {
+        let mut report = self.held(report);
         // Names of domains may be long.
         if serde_json::to_string(&report).is_ok_and(|text| text.len() > LONGEST_REPORT) {
             report.keys.clear();
@@ -331,7 +357,7 @@ mod tests {
     #[tokio::test]
     async fn a_last_word_is_said_once() {
         let reporter = reporter();
-        let (due, words) = (|spoken| reporter.said.borrow().is_due(spoken), || reporter.said.borrow().words);
+        let (due, words) = (|spoken| reporter.said.borrow().is_due(spoken), || reporter.words());
         reporter.last_word();
         assert!(!due(0), "there is nothing to say yet");
         reporter.reached(Some(7), std::iter::empty(), false);
@@ -340,10 +366,31 @@ mod tests {
         reporter.unknown();
         assert!(due(words() - 1) && !due(words()), "the last one said counts");
         assert_eq!(reporter.said().0.unwrap().version, Some(7), "what is known stays known");
+        let spoken = words();
         reporter.last_word();
-        assert!(due(words() - 1), "once more, when the signer should have been told again");
+        assert!(!due(spoken), "else each further change would hold anew, for ever");
+        reporter.goes_on();
+        assert!(due(words()), "it is seen again, and cannot be told");
+        reporter.last_word();
+        assert!(due(spoken) && !due(words()));
         reporter.reached(Some(8), std::iter::empty(), false);
         assert!(due(words()));
+    }
+
+    #[tokio::test]
+    async fn what_may_use_any_key_is_the_last_word_only_where_one_was_asked_for() {
+        for last in [false, true] {
+            let reporter = reporter().for_another(Duration::from_secs(60));
+            if last {
+                reporter.last_word();
+            }
+            reporter.unknown();
+            let any = SignerReport { version: Some(0), hold_seconds: Some(60), ..SignerReport::default() };
+            assert_eq!(reporter.said(), (Some(any), last));
+            let said = reporter.said.borrow();
+            assert!(said.is_due(said.words - 1));
+            assert_eq!(said.is_due(said.words), !last);
+        }
     }
 
     #[tokio::test]
@@ -351,10 +398,15 @@ mod tests {
         let reporter = reporter();
         let said = || reporter.said.borrow().report.clone().unwrap();
         let names = |count: usize| (0..count).map(|n| format!("dkim-{n}.com"));
+        reporter.reached(Some(6), names(MOST.0 + 1), false);
+        assert_eq!(said().version, Some(0), "no report at all would mean one that can be trusted to follow");
         reporter.reached(Some(7), names(MOST.0), false);
         assert_eq!((said().version, said().except.len()), (Some(7), MOST.0));
         reporter.reached(Some(8), names(MOST.0 + 1), false);
         assert_eq!(said().version, Some(7), "it is not true of all the others");
+        reporter.last_word();
+        reporter.reached(Some(8), names(MOST.0 + 1), false);
+        assert_eq!(reporter.said().1, false, "what signs was found again, so it is renewed");
         let key = KeyFingerprint::of(b"key");
         reporter.uses(names(MOST.1).map(|domain| (domain, vec![&key])), true);
         assert_eq!(said().keys.len(), MOST.1);
