@@ -156,6 +156,16 @@ impl Keeper {
         Ok(())
     }
 
+    /// The signer is there after all, and could not be told: nothing goes until it was.
+    pub(super) fn untold(&mut self) {
+        self.told = false;
+    }
+
+    /// Whether the files name any key.
+    pub(super) fn names_keys(&self) -> bool {
+        !self.named().is_empty()
+    }
+
     /// Step 5, for what is due.
     pub(super) fn retire(&mut self, now: Duration) -> Result<(), SyncError> {
         if !self.told {

@@ -46,7 +46,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often a signer is looked for that is not found.
 const LOOK: Duration = Duration::from_secs(1);
-/// A signer that has not been found for this long, of which nothing was said, may use any key: until then it was not started yet.
+/// A signer of which nothing was said for this long may use any key: until then it was not started yet.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(60);
 /// How many key events may wait.
 const QUEUE: usize = 256;
@@ -112,9 +112,10 @@ pub async fn run(
     let mut pause = FIRST_PAUSE;
     let mut wake: Option<Instant> = None;
     let mut failed = false;
+    let mut unknown = reporter.as_ref().map(|_| began + UNKNOWN_AFTER);
     loop {
         let timer = async {
-            match wake.into_iter().chain(once.map(|bound| began + bound)).min() {
+            match wake.into_iter().chain(once.map(|bound| began + bound)).chain(unknown).min() {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             }
@@ -141,6 +142,7 @@ pub async fn run(
         if let Some(bound) = once.filter(|bound| began.elapsed() >= *bound) {
             return Err(SyncError::NotComplete(bound));
         }
+        unknown = unknown.filter(|at| *at > Instant::now());
         let settled = work.settle().await;
         failed = settled.is_err();
         wake = match settled {
@@ -148,7 +150,7 @@ pub async fn run(
                 pause = FIRST_PAUSE;
                 if work.keys.is_complete() {
                     ready.send_replace(true);
-                    if once.is_some() {
+                    if once.is_some() && work.keeper.due(began.elapsed()) != Due::Tell {
                         return Ok(());
                     }
                 }
@@ -193,8 +195,33 @@ impl Work {
         }
     }
 
-    /// Does what is due, and says after how long something is due again.
+    /// Does what is due, says what is known of the signer, and after how long something is due again.
     async fn settle(&mut self) -> Result<Option<Duration>, SyncError> {
+        let told = self.bring().await;
+        match &told {
+            Ok(Some(Told::Yes)) => self.acknowledged.tell(&self.keys, self.keeper.active()),
+            Ok(Some(Told::NotFound(_))) => self.acknowledged.last_word(),
+            // It goes on with what it has read for as long as it cannot be told.
+            Err(SyncError::Tell(_)) => self.acknowledged.goes_on(),
+            Ok(Some(Told::NotYet) | None) | Err(_) => {}
+        }
+        // A signer that reports nothing is trusted to follow, which one with files that cannot be brought up to date does not.
+        if self.began.elapsed() >= UNKNOWN_AFTER && (self.keys.is_complete() || self.keeper.names_keys()) {
+            self.acknowledged.unknown();
+        }
+        let next = match self.keeper.due(self.began.elapsed()) {
+            Due::Retire(after) => Some(after.max(GATHER)),
+            Due::Tell | Due::Nothing => None,
+        };
+        Ok(match told? {
+            None => None,
+            Some(Told::Yes) => next,
+            Some(Told::NotFound(_) | Told::NotYet) => Some(next.map_or(LOOK, |after| after.min(LOOK))),
+        })
+    }
+
+    /// Brings the files to what they should be and the signer to read them; nothing before all keys are known.
+    async fn bring(&mut self) -> Result<Option<Told>, SyncError> {
         if !self.keys.is_complete() {
             return Ok(None);
         }
@@ -212,34 +239,28 @@ impl Work {
         }
         self.keeper.retire(self.began.elapsed())?;
         if self.keeper.due(self.began.elapsed()) == Due::Tell {
-            self.tell_all().await?;
-        } else if self.not_found.is_some() && self.tell.signal(self.written)? == Told::Yes {
+            return self.tell_all().await.map(Some);
+        }
+        if self.not_found.is_none() {
+            return Ok(Some(Told::Yes));
+        }
+        let told = self.tell.signal(self.written).inspect_err(|_| self.keeper.untold())?;
+        if told == Told::Yes {
             self.found()?;
         }
-        let now = self.began.elapsed();
-        let next = match self.keeper.due(now) {
-            Due::Retire(after) => Some(after.max(GATHER)),
-            Due::Tell | Due::Nothing => None,
-        };
-        match self.not_found {
-            None => {
-                self.acknowledged.tell(&self.keys, self.keeper.active());
-                Ok(next)
-            }
-            Some(since) => {
-                if now.saturating_sub(since) >= UNKNOWN_AFTER {
-                    self.acknowledged.unknown();
-                }
-                Ok(Some(next.map_or(LOOK, |after| after.min(LOOK))))
-            }
-        }
+        Ok(Some(told))
     }
 
     /// The files are new: tells the signer.
-    async fn tell_all(&mut self) -> Result<(), SyncError> {
-        match self.tell.tell(&self.directory, self.written).await? {
+    async fn tell_all(&mut self) -> Result<Told, SyncError> {
+        let told = self.tell.tell(&self.directory, self.written).await?;
+        match &told {
             Told::Yes => self.found()?,
-            Told::NotFound(why) => self.lost(&why)?,
+            Told::NotFound(why) => self.lost(why)?,
+            Told::NotYet => {
+                tracing::debug!("the signer has only just begun, and is told in a moment");
+                return Ok(told);
+            }
         }
         let active = self.keeper.active();
         let signatures: usize = active.iter().map(|set| set.signatures.len()).sum();
@@ -247,7 +268,7 @@ impl Work {
         self.counts.signatures.set(whole(signatures));
         self.counts.updates.inc();
         tracing::info!(domains = active.len(), signatures, "the signer's files are up to date");
-        Ok(())
+        Ok(told)
     }
 
     fn found(&mut self) -> Result<(), SyncError> {
@@ -260,16 +281,18 @@ impl Work {
 
     /// It may run unseen, and go on with what it has read.
     fn lost(&mut self, why: &str) -> Result<(), SyncError> {
-        tracing::warn!(
-            "{why}, so the signer is not told, and is looked for. If it runs, --reload-pid-file names another file than it \
-             writes, or its processes are not seen from here (shareProcessNamespace): keys that it may use are held for {:?}",
-            self.hold
-        );
         let now = self.began.elapsed();
-        self.not_found.get_or_insert(now);
+        if self.not_found.is_none() {
+            tracing::warn!(
+                "{why}, so the signer is not told, and is looked for. If it runs, --reload-pid-file names another file than it \
+                 writes, or its processes are not seen from here (shareProcessNamespace): keys that it may use are held for {:?}",
+                self.hold
+            );
+        }
+        // What changes later holds nothing for longer: a signer that is not there any more must not be waited for for ever.
+        let since = *self.not_found.get_or_insert(now);
         self.counts.not_found.set(1);
-        self.acknowledged.last_word();
-        self.keeper.told(now.saturating_add(self.hold))
+        self.keeper.told(since.saturating_add(self.hold).max(now))
     }
 }
 
@@ -311,7 +334,14 @@ impl Acknowledged {
         }
     }
 
-    /// And nothing was said before.
+    /// The signer cannot be told.
+    fn goes_on(&self) {
+        if let Some(reporter) = &self.reporter {
+            reporter.goes_on();
+        }
+    }
+
+    /// Nothing is known of the signer, if nothing was said before.
     fn unknown(&self) {
         if let Some(reporter) = &self.reporter {
             reporter.unknown();
