@@ -22,8 +22,8 @@ const PAGE: u32 = 200;
 const WATCH_SECONDS: u32 = 120;
 /// A request for a watch that was silent for this long has lost its server.
 pub const WATCH_TIMEOUT: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
-/// First and longest pause after an error.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// First and longest pause after an error, each up to twice as long by chance: a key waits for a signer that cannot read.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Most changes that are told together.
 const GROUP: usize = 500;
 
