@@ -406,7 +406,7 @@ mod tests {
         assert_eq!(said().version, Some(7), "it is not true of all the others");
         reporter.last_word();
         reporter.reached(Some(8), names(MOST.0 + 1), false);
-        assert_eq!(reporter.said().1, false, "what signs was found again, so it is renewed");
+        assert!(!reporter.said().1, "what signs was found again, so it is renewed");
         let key = KeyFingerprint::of(b"key");
         reporter.uses(names(MOST.1).map(|domain| (domain, vec![&key])), true);
         assert_eq!(said().keys.len(), MOST.1);
