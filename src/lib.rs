@@ -19,3 +19,4 @@ pub mod probes;
 pub mod publish;
 pub mod signing;
 pub mod sync;
+pub mod wipe;

@@ -13,8 +13,8 @@ use super::change::FIELD_MANAGER;
 use super::error::{CliError, chain};
 use super::find::{Scope, find, reference};
 use crate::api::{DkimDomain, DkimProvider, SecretRef};
-use crate::controller::secret::wipe;
 use crate::model::name::DomainName;
+use crate::wipe::wipe;
 
 /// How long to wait for an answer before giving up.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);

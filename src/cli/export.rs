@@ -15,8 +15,8 @@ use super::find::reference;
 use super::output;
 use super::seal;
 use crate::api::{DkimDomain, SecretRef};
-use crate::controller::secret::wipe;
 use crate::model::vault::Vault;
+use crate::wipe::wipe;
 
 /// Exports a domain.
 ///

@@ -20,13 +20,14 @@ use crate::api::{
     ANNOTATION_OWNER, DkimDomain, DkimProvider, GuidPolicy, LABEL_DOMAIN, LABEL_MANAGED_BY, MANAGED_BY,
     ProviderRef, SecretRef,
 };
-use crate::controller::secret::{domain_label, wipe};
+use crate::controller::secret::domain_label;
 use crate::model::acceptance::guid_may_be_chosen;
 use crate::model::guid::{Guid, GuidStyle};
 use crate::model::home::Home;
 use crate::model::selector::SlotId;
 use crate::model::vault::Vault;
 use crate::model::words;
+use crate::wipe::wipe;
 
 /// Imports a domain.
 ///

@@ -27,6 +27,7 @@ use crate::model::publication::{self, Publication};
 use crate::model::rotation::{Change, VaultDecision};
 use crate::model::selector::SlotId;
 use crate::model::vault::{Vault, VaultChange};
+use crate::wipe::wipe;
 
 /// What stands in the world after a decision was applied. Status is made from this and nothing else.
 #[derive(Debug)]
@@ -235,11 +236,11 @@ async fn write_secret(
         }
         None => api.create(&params, &wanted).await.map(wiped),
     };
-    secret::wipe(&mut wanted);
+    wipe(&mut wanted);
     result.map_err(Error::api("writing the key Secret"))
 }
 
 fn wiped(mut secret: Secret) -> ObjectMeta {
-    secret::wipe(&mut secret);
+    wipe(&mut secret);
     secret.metadata
 }

@@ -6,13 +6,14 @@ use zeroize::Zeroize;
 
 use super::Context;
 use super::error::Error;
-use super::secret::{self, Keys};
+use super::secret::Keys;
 use crate::api::{KeyAlgorithm, KeyImport, Reason};
 use crate::model::acceptance::{Order, Refusal};
 use crate::model::key::{KeyKind, PrivateKey};
 use crate::model::lanes::LaneId;
 use crate::model::selector::PerSlot;
 use crate::model::vault::Vault;
+use crate::wipe::wipe;
 
 /// What came of reading them.
 pub struct Imports {
@@ -100,7 +101,7 @@ async fn key(
     };
     let mut secret = secret;
     let result = parse(&secret, &field, &place, &reference.key, wanted, order.allow_rsa1024);
-    secret::wipe(&mut secret);
+    wipe(&mut secret);
     Ok(result)
 }
 

@@ -17,6 +17,7 @@ use crate::model::acknowledgement::Acknowledged;
 use crate::model::lanes::PerLane;
 use crate::model::rotation::{Custody, LaneObserved, VaultObserved};
 use crate::model::vault::Vault;
+use crate::wipe::wipe;
 
 /// Finds the provider and the namespace, and resolves the spec against them.
 ///
@@ -82,7 +83,7 @@ pub struct Custodian {
 impl Drop for Custodian {
     fn drop(&mut self) {
         if let Some(secret) = &mut self.there {
-            secret::wipe(secret);
+            wipe(secret);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::api::{
 };
 use crate::model::keyring::later;
 use crate::model::name::DomainName;
+use crate::wipe::wipe;
 
 /// Puts our finalizer on, if it is not there. Returns whether something was written.
 ///
@@ -188,7 +189,7 @@ async fn delete_hollow(api: &Api<Secret>, name: &str, version: Option<&str>) -> 
     let Some(mut secret) = found else { return Ok(()) };
     let goes = secret.metadata.resource_version.as_deref() == version && secret::is_hollow(&secret);
     let which = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
-    secret::wipe(&mut secret);
+    wipe(&mut secret);
     if goes { delete(api, name, which).await } else { Ok(()) }
 }
 
@@ -202,9 +203,9 @@ async fn orphan(api: &Api<Secret>, name: &str, owner: &Owner) -> Result<(), Erro
         Ok(())
     } else {
         let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-        api.replace(name, &params, &secret).await.map(|mut written| secret::wipe(&mut written))
+        api.replace(name, &params, &secret).await.map(|mut written| wipe(&mut written))
     };
-    secret::wipe(&mut secret);
+    wipe(&mut secret);
     match result {
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
         other => other.map_err(Error::api("letting go of the key Secret")),

@@ -7,7 +7,6 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::ResourceExt;
-use zeroize::Zeroize;
 
 use super::error::Error;
 use crate::api::signing_config::{FORMAT_VERSION as SIGNING_FORMAT_VERSION, SIGNING_FILE, SigningConfig};
@@ -20,6 +19,7 @@ use crate::model::name::DomainName;
 use crate::model::rotation::Custody;
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::vault::{FORMAT_VERSION, Vault};
+use crate::wipe::wipe;
 
 /// The key of the rotation state within the Secret.
 pub const STATE_FILE: &str = "state.json";
@@ -192,13 +192,6 @@ pub fn same(there: &Secret, wanted: &Secret) -> bool {
         && subset(there.labels(), wanted.labels())
         && subset(there.annotations(), wanted.annotations())
         && there.owner_references() == wanted.owner_references()
-}
-
-/// Wipes the private keys of a Secret object that is no longer needed.
-pub fn wipe(secret: &mut Secret) {
-    for bytes in secret.data.iter_mut().flat_map(BTreeMap::values_mut) {
-        bytes.0.zeroize();
-    }
 }
 
 /// The DkimDomain a Secret belongs to.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::Api;
 use tokio::sync::{mpsc, oneshot};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::client::{self, Target, UpdateError};
 use super::tsig::{Key, KeyFault};
@@ -15,6 +15,7 @@ use crate::api::Rfc2136;
 use crate::model::name::DnsName;
 use crate::model::publishing::{Change, Data, Kind};
 use crate::publish::Now;
+use crate::wipe::wipe;
 
 /// Most jobs that wait.
 const QUEUE: usize = 1024;
@@ -187,9 +188,7 @@ impl Clerk {
         };
         let bytes =
             secret.data.as_mut().and_then(|data| data.remove(entry)).map(|bytes| Zeroizing::new(bytes.0));
-        for other in secret.data.iter_mut().flat_map(|data| data.values_mut()) {
-            other.0.zeroize();
-        }
+        wipe(&mut secret);
         let bytes = bytes.ok_or_else(|| {
             UpdateError::Secret(format!(
                 "{place} has no entry {entry}; {}.tsig.secretRef.key of the DkimProvider names the one with the TSIG secret",
