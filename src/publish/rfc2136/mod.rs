@@ -62,9 +62,6 @@ pub async fn bring_about(desk: &Desk, place: &Place, settings: &Rfc2136, mark: &
             Ok(Step::Change(change)) => changes.push(*change),
         }
     }
-    if changes.is_empty() {
-        return Brought { records: states.into_values().collect(), written: true, beside };
-    }
     // For how long the tenant's zone has its names remembered as not there is a matter of looking.
     if place.kind == Kind::Keys
         && changes.iter().any(|change| change.before.texts.is_empty() && change.record.is_some())
