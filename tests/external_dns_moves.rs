@@ -7,13 +7,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::Outcome;
 use common::external_dns::{Stage, rotate};
 use common::poller::Poller;
 use common::publish::{
     BOUND, Site, former_object, leave_embedded, let_endpoints, methods, put_key, rfc2136, states, until_set,
 };
 use common::servers::Make;
+use common::{Outcome, World};
 use dkim_operator::api::{ConditionType, PublishMethod, PublishState};
 use dkim_operator::model::publishing::place_id;
 use dkim_testbed::{TsigKey, eventually, nsupdate, txt};
@@ -21,25 +21,18 @@ use serde_json::{Value, json};
 
 /// Waits until external-dns has published what is still served elsewhere, too.
 async fn until_copied(stage: &Stage, domain: &str) -> Outcome {
-    let records = stage.world.record_sets().get(domain).await?.spec.records;
-    eventually(BOUND, "external-dns has published what is served at the former place", || async {
-        for record in &records {
-            let texts = stage.texts(&record.name).await?;
-            if texts != [record.value.as_str()] {
-                return Err(format!("{}: {texts:?}", record.name));
-            }
-        }
-        Ok(())
-    })
-    .await?;
+    let set = stage.world.record_sets().get(domain).await?;
+    eventually(BOUND, "external-dns has published it", || stage.has(&set)).await?;
     Ok(())
 }
 
-/// Every answer that the resolver gave was the key.
-async fn unbroken(poller: Poller) {
-    let (count, faults) = poller.stop().await;
-    println!("{count} answers of the resolver, {} of them wrong", faults.len());
-    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
+/// Waits until records are at this place alone.
+async fn until_alone(world: &World, domain: &str, method: PublishMethod) -> Result<(), dkim_testbed::Error> {
+    until_set(world, domain, &format!("all is published by {method:?}, and nothing elsewhere"), |set| {
+        let methods = methods(set);
+        if methods == [(method, false)] { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
+    })
+    .await
 }
 
 #[tokio::test]
@@ -60,13 +53,8 @@ async fn from_the_embedded_server_without_a_gap() -> Outcome {
     stage.delegate().await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     leave_embedded(world, zone).await?;
-    until_set(world, domain, "the embedded server is left", |set| {
-        let methods = methods(set);
-        let done = methods == [(PublishMethod::DnsEndpoint, false)];
-        if done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
-    })
-    .await?;
-    unbroken(poller).await;
+    until_alone(world, domain, PublishMethod::DnsEndpoint).await?;
+    poller.unbroken(50).await;
     world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
     Ok(())
 }
@@ -103,7 +91,7 @@ async fn from_a_server_with_dynamic_updates_without_a_gap() -> Outcome {
         if texts.is_empty() && marks.is_empty() { Ok(()) } else { Err(format!("{texts:?} {marks:?}")) }
     })
     .await?;
-    unbroken(poller).await;
+    poller.unbroken(50).await;
     world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
     Ok(())
 }
@@ -146,18 +134,13 @@ async fn within_one_zone_when_it_is_given_the_names() -> Outcome {
             nsupdate(stage.server.address(), &key, zone, &add).await?;
         }
     }
-    let over = until_set(world, domain, "external-dns has taken over", |set| {
-        let methods = methods(set);
-        let done = methods == [(PublishMethod::DnsEndpoint, false)];
-        if done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
-    })
-    .await;
+    let over = until_alone(world, domain, PublishMethod::DnsEndpoint).await;
     if let Err(error) = over {
         return Err(format!("{error}\n{}", stage.last_words().await).into());
     }
     rotate(world, &namespace, domain).await;
     stage.until_published(domain, &[3, 4]).await?;
-    unbroken(poller).await;
+    poller.unbroken(50).await;
     world.until_condition(&namespace, domain, ConditionType::Ready, "True").await?;
     Ok(())
 }
@@ -192,12 +175,7 @@ async fn back_to_updates_within_one_zone_when_external_dns_lets_go() -> Outcome 
 
     let Stage { external_dns, server, objects, .. } = stage;
     drop(external_dns);
-    until_set(world, domain, "the former place is left", |set| {
-        let methods = methods(set);
-        let done = methods == [(PublishMethod::Rfc2136, false)];
-        if done { Ok(()) } else { Err(format!("{methods:?} {:?}", states(set))) }
-    })
-    .await?;
+    until_alone(world, domain, PublishMethod::Rfc2136).await?;
     let left = world.plane.kubectl(["get", "dnsendpoints", "-n", &objects, "-o", "name"]).await?.ok()?;
     assert_eq!(left.trim(), "");
     rotate(world, &namespace, domain).await;
@@ -208,7 +186,7 @@ async fn back_to_updates_within_one_zone_when_external_dns_lets_go() -> Outcome 
         if serials.contains(&3) && done { Ok(()) } else { Err(format!("{serials:?} {all:?}")) }
     })
     .await?;
-    unbroken(poller).await;
+    poller.unbroken(50).await;
     drop(server);
     Ok(())
 }
@@ -233,16 +211,7 @@ async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome
     })
     .await?;
     world.apply(&former_object(&set, &stage.objects, "extformer")).await?;
-    eventually(BOUND, "the old object is published", || async {
-        for record in &set.spec.records {
-            let texts = stage.texts(&record.name).await?;
-            if texts != [record.value.as_str()] {
-                return Err(format!("{}: {texts:?}", record.name));
-            }
-        }
-        Ok(())
-    })
-    .await?;
+    eventually(BOUND, "the old object is published", || stage.has(&set)).await?;
     world.publish_cnames(&namespace, domain).await?;
     let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
 
@@ -258,8 +227,7 @@ async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome
     world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
     // external-dns looks each second.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let (count, faults) = poller.stop().await;
-    assert!(count > 50 && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
+    poller.unbroken(50).await;
     rotate(world, &namespace, domain).await;
     stage.until_published(domain, &[2, 3]).await?;
     Ok(())

@@ -79,6 +79,17 @@ impl Stage {
         Ok(answer.data("TXT").into_iter().map(str::to_owned).collect())
     }
 
+    /// Whether the server has what the record set says, one text at each name.
+    pub async fn has(&self, set: &DkimRecordSet) -> Result<(), String> {
+        for record in &set.spec.records {
+            let texts = self.texts(&record.name).await?;
+            if texts != [record.value.as_str()] {
+                return Err(format!("{}: {texts:?}", record.name));
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until what the record set says is in DNS, one text at each name, and reported as published.
     pub async fn until_published(
         &self,
@@ -97,12 +108,7 @@ impl Stage {
             if found != serials || !done {
                 return Err(format!("{found:?} {all:?}"));
             }
-            for record in &set.spec.records {
-                let texts = self.texts(&record.name).await?;
-                if texts != [record.value.as_str()] {
-                    return Err(format!("{}: {texts:?}", record.name));
-                }
-            }
+            self.has(&set).await?;
             Ok(set)
         })
         .await;

@@ -45,8 +45,11 @@ impl Poller {
         Self { stop, task }
     }
 
-    pub async fn stop(self) -> (u32, Vec<String>) {
+    /// Stops. There were more answers than `least`, and none of them was wrong.
+    pub async fn unbroken(self, least: u32) {
         self.stop.store(true, Ordering::Relaxed);
-        self.task.await.expect("the poller ends")
+        let (count, faults) = self.task.await.expect("the poller ends");
+        println!("{count} answers of the resolver, {} of them wrong", faults.len());
+        assert!(count > least && faults.is_empty(), "{} of {count}: {:?}", faults.len(), faults.first());
     }
 }

@@ -89,6 +89,18 @@ impl World {
         Evidence { at: self.now, slots }
     }
 
+    /// The spec names new names, and the tenant is told of them.
+    fn announce(&mut self) {
+        self.wanted = home("b.example");
+        self.settle();
+        self.pass(301);
+    }
+
+    /// Both CNAMEs lead there.
+    fn follow(&mut self, initial: &str) {
+        self.cnames = PerSlot([Some(home(initial)), Some(home(initial))]);
+    }
+
     fn publishes(&self, there: &Home) -> bool {
         let next = self.vault.moving.iter().map(|moving| &moving.to);
         let former = self.vault.former.iter().map(|former| &former.home);
@@ -213,7 +225,7 @@ fn cnames_that_no_move_has_waited_for_are_looked_at_anew() {
     world.policy.enabled = false;
     world.settle();
     world.wanted = home("b.example");
-    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.follow("b.example");
     world.settle();
     world.pass(301);
     assert_eq!(world.vault.home, home("b.example"));
@@ -229,9 +241,7 @@ fn names_of_before_stay_while_a_signer_uses_them_and_drain_from_then_on() {
     let mut world = World::enabled();
     world.policy.enabled = false;
     world.settle();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     world.settle();
     assert_eq!(world.vault.home, home("b.example"));
     world.former_in_use = true;
@@ -250,9 +260,7 @@ fn names_of_before_stay_while_a_signer_uses_them_and_drain_from_then_on() {
 #[test]
 fn a_new_name_that_answered_with_another_key_waits_for_that_ones_ttl() {
     let mut world = World::enabled();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     // A server there was seen with the key before.
     let (lane, slot) = (LaneId::Primary, SlotId::Two);
     world.vault.apply(&VaultChange::Move(Move::Unseen { lane, slot }), world.now);
@@ -340,10 +348,8 @@ fn a_move_of_a_flattened_domain_waits_until_its_cnames_show() {
 fn names_of_a_move_called_off_stay_while_copies_hide_where_the_cnames_lead() {
     let mut world = World::enabled();
     world.flattened = true;
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
-    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.announce();
+    world.follow("b.example");
     world.wanted = home("a.example");
     world.settle();
     world.pass(1);
@@ -363,9 +369,7 @@ fn default_signing_ends_by_no_copy_of_a_name_that_drains() {
     let mut world = World::enabled();
     (world.policy.enabled, world.flattened) = (false, true);
     world.settle();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     assert_eq!(world.vault.home, home("b.example"));
     world.policy.enabled = true;
     world.pass(1);
@@ -373,7 +377,7 @@ fn default_signing_ends_by_no_copy_of_a_name_that_drains() {
     assert_eq!(world.vault.rings.primary.mode, Mode::Default, "the CNAMEs lead to the names of before");
     world.pass(97 * 3_600);
     assert!(world.vault.former.is_empty());
-    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.follow("b.example");
     world.pass(1);
     world.pass(2 * 3_600);
     assert_eq!(world.vault.rings.primary.mode, Mode::Domain);
@@ -395,9 +399,7 @@ fn a_cname_that_the_tenant_may_move_is_no_link_to_a_key_that_is_not_at_the_next_
 #[test]
 fn names_of_a_move_called_off_stay_while_a_cname_leads_there_by_which_mail_was_signed() {
     let mut world = World::enabled();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     let active = world.vault.rings.primary.active().unwrap();
     world.cnames[active] = Some(home("b.example"));
     world.wanted = home("a.example");
@@ -418,10 +420,8 @@ fn names_of_a_move_called_off_stay_while_a_cname_leads_there_by_which_mail_was_s
 #[test]
 fn names_that_no_cname_in_use_leads_to_are_held_again_for_a_signer_that_is_late() {
     let mut world = World::enabled();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
-    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.announce();
+    world.follow("b.example");
     world.wanted = home("a.example");
     world.settle();
     world.pass(1);
@@ -440,10 +440,8 @@ fn names_that_no_cname_in_use_leads_to_are_held_again_for_a_signer_that_is_late(
 #[test]
 fn a_move_called_off_twice_is_waited_for_as_the_first_time() {
     let mut world = World::enabled();
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
-    world.cnames = PerSlot([Some(home("b.example")), Some(home("b.example"))]);
+    world.announce();
+    world.follow("b.example");
     // Both CNAMEs lead there, and go on to do so: the tenant does not follow back.
     world.wanted = home("a.example");
     world.step();
@@ -478,9 +476,7 @@ fn a_lane_that_no_look_has_told_of_at_the_next_names_begins_anew_there() {
 fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
     let mut world = World::enabled();
     (world.policy.drain, world.policy.cname_ttl) = (SignedDuration::from_mins(1), 86_400);
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     world.wanted = home("a.example");
     world.settle();
     // The CNAMEs are seen where they belong.
@@ -629,9 +625,7 @@ fn nobody_looks_for_a_lane_that_is_wanted_no_more() {
     world.second = Some(selectors("ed1", "ed2"));
     world.settle();
     world.pass(i64::from(OLDER));
-    world.wanted = home("b.example");
-    world.settle();
-    world.pass(301);
+    world.announce();
     (world.wanted, world.second) = (home("a.example"), None);
     world.settle();
     world.now = later(world.now, SignedDuration::from_secs(1));
