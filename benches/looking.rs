@@ -6,11 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dkim_operator::lookup::{Limits, Looker, Lookout, LookoutConfig, LookupConfig, Pace, Reach};
+use dkim_operator::lookup::{Limits, Looker, Lookout, LookoutConfig, LookupConfig, Pace, Reach, Timed};
 use dkim_operator::model::name::{DnsName, DomainName};
 use dkim_operator::model::selector::PerSlot;
 use dkim_operator::model::sighting::{Question, SlotQuestion};
 use dkim_testbed::DnsTree;
+use jiff::Timestamp;
 
 /// Domains whose records are awaited.
 const PENDING: u32 = 10_000;
@@ -52,9 +53,10 @@ async fn main() {
         ..LookupConfig::default()
     }));
     let (lookout, _news) = Lookout::fair(LookoutConfig::default(), |number: &u32| u64::from(number % ZONES));
+    let timed = Arc::new(Timed::new(looker.clone(), Timestamp::now));
     let pace = Pace { every: Duration::from_secs(15) };
     for number in 0..PENDING {
-        lookout.watch(number, question(number), pace, looker.clone());
+        lookout.watch(number, question(number), pace, timed.clone());
     }
     let begin = Instant::now();
     while (0..PENDING).any(|number| lookout.latest(&number).is_none()) {
@@ -69,7 +71,7 @@ async fn main() {
     let (mut waits, mut busiest) = (Vec::new(), 0_f64);
     for number in PENDING..PENDING + NEW {
         let (begin, before) = (Instant::now(), looker.sent());
-        lookout.watch(number, question(number), pace, looker.clone());
+        lookout.watch(number, question(number), pace, timed.clone());
         while lookout.latest(&number).is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

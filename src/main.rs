@@ -4,10 +4,11 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use dkim_operator::controller::{self, ControllerOptions, SystemClock};
+use dkim_operator::controller::{self, ControllerOptions, WitnessedClock};
 use dkim_operator::dns::{self, DnsOptions, Rates};
 use dkim_operator::metrics::Metrics;
 use dkim_operator::milter::{
@@ -17,6 +18,7 @@ use dkim_operator::milter::{
 use dkim_operator::signing::{AcknowledgeArgs, KeySource, Unknown, WATCH_TIMEOUT, run_sign};
 use dkim_operator::sync::{self, SyncArgs, SyncError};
 use dkim_operator::{crds, probes};
+use futures::FutureExt as _;
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -315,7 +317,7 @@ fn sign(args: &SignArgs) -> ExitCode {
 }
 
 async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
-    let client = client().await?;
+    let (client, clock) = WitnessedClock::listening(kube::Config::infer().await?)?;
     let secret_namespaces = match (args.all_secret_namespaces, args.secret_namespaces) {
         (true, _) => None,
         (false, list) if list.is_empty() => Some(vec![args.namespace.clone()]),
@@ -332,12 +334,21 @@ async fn run_controller(args: ControllerArgs) -> Result<(), Failure> {
     let (ready, is_ready) = watch::channel(false);
     let probes = probes::serve(
         args.health_addr,
-        "the lists of DkimProviders, DkimRecordSets, Namespaces and signers",
+        "the lists of DkimProviders, DkimRecordSets, Namespaces and signers, and clocks that agree",
         is_ready,
         options.metrics.clone(),
     );
+    options.metrics.register(|registry| registry.register_collector(Box::new(clock.clone())));
+    let stop = stop_signal().shared();
+    let work = async {
+        tokio::select! {
+            () = clock.agree(&client) => {}
+            () = stop.clone() => return Ok(()),
+        }
+        controller::run(client, options, Arc::new(clock.clone()), ready, stop.clone()).await
+    };
     tokio::select! {
-        done = controller::run(client, options, Box::new(SystemClock), ready, stop_signal()) => Ok(done?),
+        done = work => Ok(done?),
         ended = probes => Ok(ended?),
     }
 }

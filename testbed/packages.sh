@@ -28,6 +28,7 @@ packages=(
   rspamd            # signs with the files kept by sync; verifies (rspamd)
   dkimpy-milter     # signs with the files kept by sync
   miltertest        # speaks the milter protocol as an MTA
+  libfaketime       # winds the clock of a running process
   libidn12          # used by Exim, which is unpacked beside Postfix: Debian installs one mail server only
   libwrap0          # used by Sendmail, which is unpacked likewise
   m4                # makes Sendmail's configuration

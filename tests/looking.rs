@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dkim_operator::lookup::{Limits, Looker, Lookout, LookoutConfig, LookupConfig, Pace, Reach};
+use dkim_operator::lookup::{Limits, Looker, Lookout, LookoutConfig, LookupConfig, Pace, Reach, Timed};
 use dkim_operator::model::diagnosis::{LinkEvidence, RecordState, diagnose, link_evidence};
 use dkim_operator::model::name::{DnsName, DomainName};
 use dkim_operator::model::selector::{PerSlot, SlotId};
@@ -539,6 +539,7 @@ async fn a_resolver_that_is_shown_another_version_is_no_stale_cache() -> Test {
     stage.delegate("view.com", "ns1", bind.address().ip()).await?;
     let (lookout, _news) = Lookout::new(LookoutConfig::default());
     let looker = Arc::new(Looker::new(config(&[stage.tree.resolver()])));
+    let looker = Arc::new(Timed::new(looker, Timestamp::now));
     lookout.watch(1, question("view.com"), Pace { every: Duration::from_secs(1) }, looker);
     let mut said: Vec<String> = Vec::new();
     eventually(Duration::from_secs(30), "the other view is told", || {

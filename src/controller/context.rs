@@ -4,7 +4,6 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PartialObjectMeta};
@@ -19,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
 use super::Guarded;
+use super::clock::Clock;
 use super::departures::Departures;
 use super::error::Class;
 use super::eyes::Eye;
@@ -27,25 +27,9 @@ use super::memory::{Memory, Surroundings, version};
 use super::signers::Signers;
 use crate::api::{ClaimRef, DkimDomain, DkimProvider, DkimRecordSet, Verification};
 use crate::jitter::jitter;
-use crate::lookup::{Looker, Lookout, LookupConfig};
+use crate::lookup::{Look, Looker, Lookout, LookupConfig, Timed};
 use crate::model::acceptance::Order;
 use crate::model::name::DomainName;
-
-/// Where time comes from.
-pub trait Clock: Send + Sync {
-    /// The present moment, in whole seconds or finer.
-    fn now(&self) -> Timestamp;
-}
-
-/// The clock of the machine.
-#[derive(Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
 
 /// How a controller is run.
 #[derive(Debug, Clone)]
@@ -71,7 +55,7 @@ pub struct Context {
     /// The namespaces in which key Secrets may be; any where `None`.
     pub secret_namespaces: Option<BTreeSet<String>>,
     /// Where time comes from.
-    pub clock: Box<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// All providers.
     pub providers: Store<DkimProvider>,
     /// All record sets.
@@ -98,7 +82,7 @@ pub struct Context {
     pub signers: Signers,
     /// Counters.
     pub metrics: Counters,
-    lookers: Mutex<HashMap<LookupConfig, Arc<Looker>>>,
+    lookers: Mutex<HashMap<LookupConfig, Arc<dyn Look>>>,
     contenders: Mutex<HashMap<DomainName, BTreeSet<(String, String)>>>,
     contested: Mutex<HashMap<DomainName, Instant>>,
 }
@@ -121,7 +105,7 @@ impl Context {
     pub fn new(
         client: Client,
         options: &ControllerOptions,
-        clock: Box<dyn Clock>,
+        clock: Arc<dyn Clock>,
         stores: Stores,
         lookout: Lookout<Eye>,
     ) -> Self {
@@ -218,14 +202,18 @@ impl Context {
         self.contested.lock().remove(domain);
     }
 
-    /// The looker for a provider, with its settings.
+    /// What looks for a provider, with its settings.
     #[must_use]
-    pub fn looker(&self, provider: &str) -> Option<(Arc<Looker>, Verification)> {
+    pub fn looker(&self, provider: &str) -> Option<(Arc<dyn Look>, Verification)> {
         let provider = self.providers.get(&ObjectRef::new(provider))?;
         let verification = provider.spec.verification.clone();
         let config = LookupConfig::of(&verification);
         let mut lookers = self.lookers.lock();
-        let looker = lookers.entry(config.clone()).or_insert_with(|| Arc::new(Looker::new(config))).clone();
+        let new = || -> Arc<dyn Look> {
+            let clock = Arc::clone(&self.clock);
+            Arc::new(Timed::new(Arc::new(Looker::new(config.clone())), move || clock.now()))
+        };
+        let looker = lookers.entry(config.clone()).or_insert_with(new).clone();
         Some((looker, verification))
     }
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod claim;
+mod clock;
 mod context;
 mod departures;
 mod error;
@@ -19,7 +20,8 @@ pub(crate) mod secret;
 mod signers;
 mod watches;
 
-pub use context::{Clock, Context, ControllerOptions, SystemClock};
+pub use clock::{Clock, WitnessedClock};
+pub use context::{Context, ControllerOptions};
 pub use error::{Class, Error};
 pub use watches::run;
 

@@ -14,7 +14,8 @@ use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, Resource, ResourceExt};
 
-use super::context::{Clock, Context, ControllerOptions, Stores};
+use super::clock::Clock;
+use super::context::{Context, ControllerOptions, Stores};
 use super::error::Error;
 use super::eyes::Eye;
 use super::relist::{News, Relist};
@@ -30,7 +31,7 @@ use crate::publish::{self, Publisher};
 pub async fn run(
     client: Client,
     options: ControllerOptions,
-    clock: Box<dyn Clock>,
+    clock: Arc<dyn Clock>,
     ready: tokio::sync::watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), Error> {

@@ -38,13 +38,26 @@ pub trait Look: Send + Sync + 'static {
     }
 }
 
-impl Look for Looker {
+/// A looker whose looks bear the times of a clock.
+pub struct Timed<C> {
+    looker: Arc<Looker>,
+    clock: C,
+}
+
+impl<C: Fn() -> Timestamp + Send + Sync + 'static> Timed<C> {
+    /// The looks of this looker, with the times that `clock` tells.
+    pub const fn new(looker: Arc<Looker>, clock: C) -> Self {
+        Self { looker, clock }
+    }
+}
+
+impl<C: Fn() -> Timestamp + Send + Sync + 'static> Look for Timed<C> {
     fn look<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
-        Box::pin(self.look(question, Timestamp::now(), false))
+        Box::pin(self.looker.look(question, (self.clock)(), false))
     }
 
     fn look_first<'a>(&'a self, question: &'a Question) -> BoxFuture<'a, Observation> {
-        Box::pin(self.look(question, Timestamp::now(), true))
+        Box::pin(self.looker.look(question, (self.clock)(), true))
     }
 }
 

@@ -19,7 +19,7 @@ mod wire;
 pub use config::{Limits, LookupConfig, network};
 pub use exchange::ask;
 pub use looker::{Looker, Marked};
-pub use lookout::{Look, Lookout, LookoutConfig, Pace};
+pub use lookout::{Look, Lookout, LookoutConfig, Pace, Timed};
 pub use reach::Reach;
 pub use reply::Reply;
 pub use resolver::{NoResolver, Resolver, Way};

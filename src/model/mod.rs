@@ -10,6 +10,7 @@ pub mod key;
 pub mod keyring;
 pub mod lanes;
 pub mod name;
+pub mod present;
 pub mod publication;
 pub mod publishing;
 pub mod record;

@@ -8,6 +8,7 @@
 //! - [`mail`]: Postfix and Exim, a sink for what they send, and a client.
 //! - [`Process`] and [`Spec`]: running other programs, the operator's own among them, in the same way.
 //! - [`Relay`]: a TCP relay that can be made to stall.
+//! - [`WoundClock`]: a clock that is set under a running process.
 //! - [`Mount`]: a Secret as pods see it, swapped as kubelet does.
 //! - [`Address`]: a loopback address that nobody else has; [`eventually`]: waiting with a clear message.
 //!
@@ -25,6 +26,7 @@ mod poll;
 mod process;
 mod relay;
 mod scratch;
+mod wound;
 
 pub use address::Address;
 pub use binaries::Binaries;
@@ -39,3 +41,4 @@ pub use poll::eventually;
 pub use process::{Process, Signal, Spec, Usage};
 pub use relay::Relay;
 pub use scratch::{KEEP_VARIABLE, Scratch};
+pub use wound::WoundClock;

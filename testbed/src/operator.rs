@@ -3,13 +3,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Api, ListParams};
 use tokio::sync::Mutex;
 
-use crate::{Address, ControlPlane, DnsTree, Error, Process, Relay, Result, Scratch, Spec, eventually};
+use crate::{
+    Address, ControlPlane, DnsTree, Error, Process, Relay, Result, Scratch, Spec, WoundClock, eventually,
+};
 
 /// The namespace the operator is installed in.
 pub const NAMESPACE: &str = "dkim-system";
@@ -27,6 +30,7 @@ pub struct Install {
     values: Vec<String>,
     dns: usize,
     relayed: bool,
+    clock: Option<Arc<WoundClock>>,
 }
 
 impl Install {
@@ -40,6 +44,7 @@ impl Install {
             values: Vec::new(),
             dns: 1,
             relayed: false,
+            clock: None,
         }
     }
 
@@ -67,6 +72,13 @@ impl Install {
     #[must_use]
     pub fn relayed(mut self) -> Self {
         self.relayed = true;
+        self
+    }
+
+    /// Gives the controller a clock that can be set.
+    #[must_use]
+    pub fn clocked(mut self, clock: Arc<WoundClock>) -> Self {
+        self.clock = Some(clock);
         self
     }
 
@@ -248,6 +260,14 @@ impl Role {
         self.ready().await
     }
 
+    /// Whether it is ready; what it waits for, if it is not.
+    ///
+    /// # Errors
+    /// What it waits for, or why it does not answer.
+    pub async fn readiness(&self) -> std::result::Result<(), String> {
+        http_ok(self.health.port(8080)).await
+    }
+
     /// Waits until it is ready.
     ///
     /// # Errors
@@ -317,15 +337,18 @@ async fn role(
         ["--health-addr", "--listen", "--state-file", "--cookie-secret-file", "--transfer-key-file"];
     let chart_args =
         chart_args.iter().filter(|arg| !replaced.iter().any(|a| arg.split('=').next() == Some(a)));
-    let mut process = Spec::new(name, &install.binary, scratch.join(format!("{name}.log")))
+    let process = Spec::new(name, &install.binary, scratch.join(format!("{name}.log")))
         .args(chart_args)
         .args(own)
         .arg("--health-addr")
         .arg(ready.to_string())
         .env("KUBECONFIG", &kubeconfig)
         .env("DKIM_OPERATOR_LOG", std::env::var("DKIM_OPERATOR_LOG").unwrap_or_else(|_| "info".to_owned()))
-        .env_remove("KUBERNETES_SERVICE_HOST")
-        .spawn()?;
+        .env_remove("KUBERNETES_SERVICE_HOST");
+    let clock = install.clock.iter().filter(|_| component == "controller");
+    let process =
+        clock.flat_map(|clock| clock.environment()).fold(process, |p, (name, value)| p.env(name, value));
+    let mut process = process.spawn()?;
     process.ready(Duration::from_secs(30), &format!("{name} is ready"), || http_ok(ready)).await?;
     Ok(Role { process: Mutex::new(process), health, relay })
 }
