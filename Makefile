@@ -22,7 +22,7 @@ test: servers ## Run all tests
 .PHONY: chaos
 chaos: servers ## Kill and stall everything while keys are rolled and mail flows; SEED=S replays the faults of a run
 	cargo build --workspace --bins
-	cargo test --test chaos -- --long $(if $(SEED),--seed $(SEED))
+	cargo test --workspace --test chaos -- --long $(if $(SEED),--seed $(SEED))
 
 .PHONY: model
 model: ## Check rotation with any two faults together: long; MODEL_KINDS chooses some

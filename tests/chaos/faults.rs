@@ -51,6 +51,11 @@ pub async fn happen(stage: &Stage, fault: Fault) -> Fallible {
         }
         Target::Controller => role(stage.world.operator.controller(), kill, fault.lasting).await?,
         Target::Dns(number) => role(stage.dns(number), kill, fault.lasting).await?,
+        Target::ControllerClock => {
+            stage.clock.set(if fault.action == Action::SetForward { 3600 } else { -900 })?;
+            lasting.await;
+            stage.clock.set(0)?;
+        }
         Target::ControllerLink => link(stage.world.operator.controller(), fault.lasting).await?,
         Target::DnsLink(number) => link(stage.dns(number), fault.lasting).await?,
         Target::Domain(number) if fault.action == Action::Rotate => {

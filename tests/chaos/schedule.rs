@@ -11,6 +11,7 @@ use crate::common::random::Random;
 pub enum Target {
     Controller,
     ControllerLink,
+    ControllerClock,
     Dns(usize),
     DnsLink(usize),
     Apiserver,
@@ -27,6 +28,10 @@ pub enum Action {
     Kill,
     /// SIGSTOP and SIGCONT; for a link: nothing gets through.
     Stall,
+    /// It is an hour ahead.
+    SetForward,
+    /// It is a quarter of an hour behind.
+    SetBack,
     /// `spec.enabled` is false for a while.
     Disable,
     /// `spec.rotation.rotateAt` is now.
@@ -52,10 +57,12 @@ impl fmt::Display for Fault {
 }
 
 /// How often, of all faults; how long in milliseconds at least and at most; how long afterwards it is left alone.
-const FAULTS: [(u64, Action, Target, u64, u64, u64); 14] = [
+const FAULTS: [(u64, Action, Target, u64, u64, u64); 16] = [
     (5, Action::Kill, Target::Controller, 0, 3000, 1000),
     (2, Action::Stall, Target::Controller, 300, 4000, 1000),
     (3, Action::Stall, Target::ControllerLink, 300, 4000, 1000),
+    (2, Action::SetForward, Target::ControllerClock, 300, 6000, 1000),
+    (1, Action::SetBack, Target::ControllerClock, 300, 6000, 1000),
     (3, Action::Kill, Target::Dns(0), 0, 3000, 1000),
     (3, Action::Stall, Target::Dns(0), 300, 4000, 1000),
     (3, Action::Stall, Target::DnsLink(0), 300, 4000, 1000),

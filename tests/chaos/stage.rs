@@ -1,10 +1,11 @@
 //! Everything that a run needs, up and healthy.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dkim_operator::api::ConditionType;
-use dkim_testbed::Options;
 use dkim_testbed::operator::{Install, Role};
+use dkim_testbed::{Options, WoundClock};
 use serde_json::json;
 
 use crate::Fallible;
@@ -22,14 +23,18 @@ pub struct Stage {
     pub world: World,
     pub namespace: String,
     pub domains: Vec<String>,
+    /// The controller's.
+    pub clock: Arc<WoundClock>,
 }
 
 impl Stage {
     /// Starts everything, and waits until mail of every domain is signed as the domain.
     pub async fn set(domains: usize) -> Fallible<Self> {
+        let clock = Arc::new(WoundClock::new()?);
         let install = Install::new(env!("CARGO_BIN_EXE_dkim-operator"))
             .set("controller.allSecretNamespaces=true")
             .dns_servers(DNS_SERVERS)
+            .clocked(clock.clone())
             .relayed();
         let provider = json!({
             "keyPolicy": { "signerLag": format!("{}s", SIGNER_LAG.as_secs()) },
@@ -53,7 +58,7 @@ impl Stage {
         for domain in &domains {
             world.until_condition(&namespace, domain, ConditionType::Enabled, "True").await?;
         }
-        Ok(Self { world, namespace, domains })
+        Ok(Self { world, namespace, domains, clock })
     }
 
     pub fn dns(&self, number: usize) -> &Role {
