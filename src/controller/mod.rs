@@ -1,6 +1,7 @@
 //! The controller: observe → decide → apply → report, for DkimDomain, DkimProvider and DkimRecordSet.
 
 mod apply;
+mod args;
 mod claim;
 mod clock;
 mod context;
@@ -20,6 +21,7 @@ pub(crate) mod secret;
 mod signers;
 mod watches;
 
+pub use args::ControllerArgs;
 pub use clock::{Clock, WitnessedClock};
 pub use context::{Context, ControllerOptions};
 pub use error::{Class, Error};

@@ -5,6 +5,7 @@
 //! [`state`] keeps it over a restart.
 
 mod answer;
+mod args;
 mod arrival;
 mod cookies;
 mod files;
@@ -41,6 +42,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 pub use answer::{Asker, Told, Transport, answer};
+pub use args::DnsArgs;
 pub use cookies::Cookies;
 pub use limit::Rates;
 pub use serve::{Bound, bind};

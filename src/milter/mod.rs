@@ -8,6 +8,7 @@
 //!
 //! A connection is a task; a message is signed where it was read, without a lock and without a copy of its body.
 
+mod args;
 mod counters;
 mod keys;
 mod policy;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use args::MilterArgs;
 pub use counters::{Counters, Failure, Skip};
 pub use keys::{Keys, Unavailable};
 pub use policy::{MacroRule, OnFailure, OnUnsignable, Policy};
