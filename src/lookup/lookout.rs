@@ -1,5 +1,6 @@
 //! Keeps looking at many domains, each at its own pace, and tells whose answers changed.
 
+mod news;
 mod pace;
 mod queue;
 #[cfg(test)]
@@ -20,8 +21,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::looker::Looker;
-use crate::model::sighting::{Observation, Outcome, Question, ServerAnswer, ServerRole};
+use crate::model::sighting::{Observation, Question};
 
+use news::{differs, moved};
 pub use pace::Pace;
 use pace::Rhythm;
 use queue::{Lane, Queue, Ticket};
@@ -384,59 +386,4 @@ async fn drive<K: Clone + Eq + Hash + Send + Sync + 'static>(
             () = shared.changed.notified() => {}
         }
     }
-}
-
-/// Whether two observations say different things. That a resolver's TTLs count down is nothing new.
-fn differs(before: &Observation, after: &Observation) -> bool {
-    compare(before, after, plain)
-}
-
-/// Whether they do even if failures are left out.
-fn moved(before: &Observation, after: &Observation) -> bool {
-    compare(before, after, |answers| {
-        let mut heard = plain(answers);
-        heard.retain(|answer| !matches!(answer.outcome, Outcome::Failed(_)));
-        heard
-    })
-}
-
-fn compare(
-    before: &Observation,
-    after: &Observation,
-    plain: impl Fn(&[ServerAnswer]) -> Vec<ServerAnswer>,
-) -> bool {
-    let pairs = before.slots.0.iter().zip(&after.slots.0);
-    pairs.into_iter().any(|(a, b)| {
-        let lists = [
-            (&a.alias, &b.alias),
-            (&a.alias_txt, &b.alias_txt),
-            (&a.doubled, &b.doubled),
-            (&a.without_underscore, &b.without_underscore),
-            (&a.beside, &b.beside),
-            (&a.target_txt, &b.target_txt),
-            (&a.domain_absent, &b.domain_absent),
-        ];
-        a.chain != b.chain
-            || a.other_view != b.other_view
-            || lists.into_iter().any(|(a, b)| plain(a) != plain(b))
-    })
-}
-
-fn plain(answers: &[ServerAnswer]) -> Vec<ServerAnswer> {
-    let without_ttl = |answer: &ServerAnswer| {
-        let mut answer = answer.clone();
-        if answer.role == ServerRole::Recursive {
-            match &mut answer.outcome {
-                Outcome::Cname { ttl, .. } | Outcome::OddCname { ttl, .. } | Outcome::Txt { ttl, .. } => {
-                    *ttl = 0
-                }
-                Outcome::NoData { negative_ttl } | Outcome::NxDomain { negative_ttl } => *negative_ttl = 0,
-                Outcome::Failed(_) => {}
-            }
-        }
-        answer
-    };
-    let mut plain: Vec<ServerAnswer> = answers.iter().map(without_ttl).collect();
-    plain.sort_by_key(|a| (a.address, a.name.clone()));
-    plain
 }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use super::*;
 use crate::model::name::{DnsName, DomainName};
 use crate::model::selector::PerSlot;
-use crate::model::sighting::{Failure, SlotQuestion, SlotSighting};
+use crate::model::sighting::{Failure, Outcome, ServerAnswer, ServerRole, SlotQuestion, SlotSighting};
 
 const TEN: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
