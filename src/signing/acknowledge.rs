@@ -1,22 +1,24 @@
 //! Acknowledgement, the signer's half: a Lease says that this signer lives and which keys it uses, so that no key goes
 //! while it is in use, and a signer that is stuck is seen.
 
+mod args;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::api::{
-    ANNOTATION_KEYS_IN_USE, HumanDuration, LABEL_MANAGED_BY, LABEL_SIGNER, LONGEST_REPORT, MANAGED_BY,
-    SignerReport,
+    ANNOTATION_KEYS_IN_USE, LABEL_MANAGED_BY, LABEL_SIGNER, LONGEST_REPORT, MANAGED_BY, SignerReport,
 };
 use crate::jitter::jitter;
 use crate::model::key::KeyFingerprint;
+
+pub use args::AcknowledgeArgs;
 
 /// The field manager of a signer's Lease.
 const FIELD_MANAGER: &str = "dkim-operator-signer";
@@ -30,70 +32,6 @@ const SOON: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(5);
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Arguments of roles that sign.
-#[derive(Debug, Clone, clap::Args)]
-pub struct AcknowledgeArgs {
-    /// Say in a Lease which keys are in use, so that none is taken away that this signer still uses, and that it is seen
-    /// where it is stuck. Needs the right to create and patch Leases beside the key Secrets.
-    #[arg(long, env = "DKIM_OPERATOR_ACKNOWLEDGE", default_value_t = true, action = clap::ArgAction::Set)]
-    pub acknowledge: bool,
-    /// With --key-dir: the namespace that the mounted Secrets are from. Nothing is said where left out.
-    #[arg(long, env = "DKIM_OPERATOR_ACKNOWLEDGE_NAMESPACE")]
-    pub acknowledge_namespace: Option<String>,
-    /// How often the Lease is renewed, such as 60s. It lasts three times as long.
-    #[arg(long, env = "DKIM_OPERATOR_ACKNOWLEDGE_EVERY", default_value = "60s", value_parser = every)]
-    pub acknowledge_every: Duration,
-    /// What this signer is called among those of its kind; the host name (that of the pod) where left out.
-    #[arg(long, env = "DKIM_OPERATOR_INSTANCE")]
-    pub instance: Option<String>,
-}
-
-impl AcknowledgeArgs {
-    /// Where to report to, if anywhere: the namespace whose Secrets are watched, or from which files are mounted.
-    #[must_use]
-    pub fn namespace(&self, watched: Option<&str>) -> Option<String> {
-        let namespace = watched.map(str::to_owned).or_else(|| self.acknowledge_namespace.clone());
-        namespace.filter(|_| self.acknowledge)
-    }
-
-    /// A reporter of that kind.
-    #[must_use]
-    pub fn reporter(&self, client: Client, namespace: String, kind: &str) -> Reporter {
-        let instance = self.instance.clone().unwrap_or_else(host_name);
-        Reporter {
-            leases: Api::namespaced(client, &namespace),
-            name: lease_name(kind, &instance),
-            kind: kind.to_owned(),
-            instance,
-            every: self.acknowledge_every,
-            hold: None,
-            said: watch::channel(Said::default()).0,
-        }
-    }
-}
-
-fn every(text: &str) -> Result<Duration, String> {
-    let span = HumanDuration::parse(text)?;
-    match Duration::try_from(span.0) {
-        Ok(span) if (Duration::from_secs(1)..=Duration::from_secs(1_200)).contains(&span) => Ok(span),
-        _ => Err("write a time span from 1s to 20m".to_owned()),
-    }
-}
-
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    if name.trim().is_empty() { "unnamed".to_owned() } else { name.trim().to_owned() }
-}
-
-/// The name of the Lease: letters, digits, dashes and dots, as Kubernetes has them.
-fn lease_name(kind: &str, instance: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c.to_ascii_lowercase() } else { '-' };
-    let name: String = format!("dkim-{kind}-{instance}").chars().map(plain).take(200).collect();
-    let parts: Vec<&str> =
-        name.split('.').map(|part| part.trim_matches('-')).filter(|p| !p.is_empty()).collect();
-    parts.join(".")
-}
 
 #[derive(Debug, Default)]
 struct Said {
@@ -316,108 +254,4 @@ async fn news(said: &mut watch::Receiver<Said>, known: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: AcknowledgeArgs,
-    }
-
-    fn args(words: &[&str]) -> Result<AcknowledgeArgs, String> {
-        Cli::try_parse_from(["signer"].iter().chain(words)).map(|cli| cli.args).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn files_are_told_of_only_where_it_is_said_whence_they_come() {
-        let namespace = |words: &[&str], watched| args(words).unwrap().namespace(watched);
-        assert_eq!(namespace(&[], Some("mail")).as_deref(), Some("mail"));
-        assert_eq!(namespace(&[], None), None);
-        assert_eq!(namespace(&["--acknowledge-namespace", "mail"], None).as_deref(), Some("mail"));
-        assert_eq!(namespace(&["--acknowledge=false"], Some("mail")), None);
-        assert!(args(&["--acknowledge-every", "0s"]).unwrap_err().contains("from 1s to 20m"));
-    }
-
-    #[test]
-    fn names_are_such_as_kubernetes_takes() {
-        assert_eq!(lease_name("milter", "mail-0"), "dkim-milter-mail-0");
-        assert_eq!(lease_name("sync-opendkim", "MX_1.contoso.com."), "dkim-sync-opendkim-mx-1.contoso.com");
-        assert_eq!(lease_name("milter", "-ü-"), "dkim-milter");
-        assert!(lease_name("milter", &"a".repeat(300)).len() <= 200);
-    }
-
-    fn reporter() -> Reporter {
-        let uri = "http://127.0.0.1:9/".parse().unwrap();
-        let client = Client::try_from(kube::Config::new(uri)).unwrap();
-        args(&["--instance", "a"]).unwrap().reporter(client, "mail".into(), "milter")
-    }
-
-    #[tokio::test]
-    async fn a_last_word_is_said_once() {
-        let reporter = reporter();
-        let (due, words) = (|spoken| reporter.said.borrow().is_due(spoken), || reporter.words());
-        reporter.last_word();
-        assert!(!due(0), "there is nothing to say yet");
-        reporter.reached(Some(7), std::iter::empty(), false);
-        assert!(due(0) && due(words()), "again and again");
-        reporter.last_word();
-        reporter.unknown();
-        assert!(due(words() - 1) && !due(words()), "the last one said counts");
-        assert_eq!(reporter.said().0.unwrap().version, Some(7), "what is known stays known");
-        let spoken = words();
-        reporter.last_word();
-        assert!(!due(spoken), "else each further change would hold anew, for ever");
-        reporter.goes_on();
-        assert!(due(words()), "it is seen again, and cannot be told");
-        reporter.last_word();
-        assert!(due(spoken) && !due(words()));
-        reporter.reached(Some(8), std::iter::empty(), false);
-        assert!(due(words()));
-    }
-
-    #[tokio::test]
-    async fn what_may_use_any_key_is_the_last_word_only_where_one_was_asked_for() {
-        for last in [false, true] {
-            let reporter = reporter().for_another(Duration::from_secs(60));
-            if last {
-                reporter.last_word();
-            }
-            reporter.unknown();
-            let any = SignerReport { version: Some(0), hold_seconds: Some(60), ..SignerReport::default() };
-            assert_eq!(reporter.said(), (Some(any), last));
-            let said = reporter.said.borrow();
-            assert!(said.is_due(said.words - 1));
-            assert_eq!(said.is_due(said.words), !last);
-        }
-    }
-
-    #[tokio::test]
-    async fn says_no_more_than_fits() {
-        let reporter = reporter();
-        let said = || reporter.said.borrow().report.clone().unwrap();
-        let names = |count: usize| (0..count).map(|n| format!("dkim-{n}.com"));
-        reporter.reached(Some(6), names(MOST.0 + 1), false);
-        assert_eq!(said().version, Some(0), "no report at all would mean one that can be trusted to follow");
-        reporter.reached(Some(7), names(MOST.0), false);
-        assert_eq!((said().version, said().except.len()), (Some(7), MOST.0));
-        reporter.reached(Some(8), names(MOST.0 + 1), false);
-        assert_eq!(said().version, Some(7), "it is not true of all the others");
-        reporter.last_word();
-        reporter.reached(Some(8), names(MOST.0 + 1), false);
-        assert!(!reporter.said().1, "what signs was found again, so it is renewed");
-        let key = KeyFingerprint::of(b"key");
-        reporter.uses(names(MOST.1).map(|domain| (domain, vec![&key])), true);
-        assert_eq!(said().keys.len(), MOST.1);
-        let text = serde_json::to_string(&said()).unwrap();
-        assert!(text.len() < 16_000, "{}", text.len());
-        reporter.uses(names(MOST.1 + 1).map(|domain| (domain, vec![&key])), false);
-        assert_eq!((said(), reporter.said.borrow().left), (SignerReport::default(), 1));
-        let long = |n: usize| (format!("{n}.{}", "a".repeat(200)), vec![&key]);
-        let reporter = reporter.for_another(Duration::from_secs(60));
-        reporter.uses((0..MOST.1).map(long), false);
-        let said = reporter.said.borrow().report.clone().unwrap();
-        assert_eq!(said, SignerReport { hold_seconds: Some(60), ..SignerReport::default() });
-    }
-}
+mod tests;
