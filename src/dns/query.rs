@@ -1,10 +1,12 @@
 //! One query, read from its packet: header, question, EDNS and where its TSIG is. Nothing is allocated, and every
 //! length is checked.
 
+mod reader;
+
+pub use reader::{Name, RawRecord, Reader};
+
 /// Bytes of a header (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
-/// Most bytes of a name (RFC 1035 §2.3.4).
-pub const MAX_NAME: usize = 255;
 /// The class of the Internet.
 pub const IN: u16 = 1;
 
@@ -70,34 +72,6 @@ pub struct Edns {
     pub cookie: Option<Cookie>,
 }
 
-/// The name asked for, in lower case.
-#[derive(Clone, Copy)]
-pub struct Name {
-    bytes: [u8; MAX_NAME],
-    length: usize,
-    labels: usize,
-}
-
-impl Name {
-    /// On the wire, with the root.
-    #[must_use]
-    pub fn wire(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-
-    /// How many labels, without the root.
-    #[must_use]
-    pub fn labels(&self) -> usize {
-        self.labels
-    }
-}
-
-impl std::fmt::Debug for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Name({})", String::from_utf8_lossy(self.wire()).escape_debug())
-    }
-}
-
 /// A query with one question.
 #[derive(Debug, Clone, Copy)]
 pub struct Query<'a> {
@@ -140,7 +114,7 @@ pub enum Unfit {
 /// # Errors
 /// [`Unfit`] where it is no query with one question.
 pub fn read(packet: &[u8]) -> Result<Query<'_>, Unfit> {
-    let mut reader = Reader { packet, at: 0 };
+    let mut reader = Reader::at(packet, 0);
     let head = reader.take(4).and_then(|bytes| bytes.first_chunk::<4>().copied());
     let [high, low, flags, _] = head.ok_or(Unfit::Silent)?;
     let counts = (|| Some([reader.u16()?, reader.u16()?, reader.u16()?, reader.u16()?]))();
@@ -158,13 +132,13 @@ pub fn read(packet: &[u8]) -> Result<Query<'_>, Unfit> {
         let read = if number == 0 { reader.question() } else { reader.skip_question() };
         question = read.ok_or(malformed)?;
     }
-    let question_end = reader.at;
+    let question_end = reader.position();
     for _ in 0..usize::from(answers) + usize::from(authorities) {
         reader.record().ok_or(malformed)?;
     }
     let (mut edns, mut tsig) = (None, None);
     for _ in 0..additionals {
-        let at = reader.at;
+        let at = reader.position();
         let record = reader.record().ok_or(malformed)?;
         match record.kind {
             // Nothing may follow a TSIG, and one OPT is enough.
@@ -176,7 +150,7 @@ pub fn read(packet: &[u8]) -> Result<Query<'_>, Unfit> {
         }
     }
     // One question and no other number of them (RFC 9619), and nothing after the end.
-    let (1, Some((name, kind, class)), true) = (questions, question, reader.at == packet.len()) else {
+    let (1, Some((name, kind, class)), true) = (questions, question, reader.is_done()) else {
         // To ask for nothing but a cookie is fine (RFC 7873 §5.4).
         let only_cookie = questions == 0 && edns.is_some_and(|edns: Edns| edns.cookie.is_some());
         let code = if only_cookie { code::NO_ERROR } else { code::FORM_ERR };
@@ -185,123 +159,11 @@ pub fn read(packet: &[u8]) -> Result<Query<'_>, Unfit> {
     Ok(Query { packet, head, name, question_end, kind, class, edns, tsig })
 }
 
-/// Reads a packet from its front to its end.
-#[derive(Debug, Clone, Copy)]
-pub struct Reader<'a> {
-    packet: &'a [u8],
-    at: usize,
-}
-
-/// A record, its data not looked at.
-#[derive(Debug, Clone, Copy)]
-pub struct RawRecord<'a> {
-    /// Its owner is the root.
-    pub at_root: bool,
-    /// Its type.
-    pub kind: u16,
-    /// Its class.
-    pub class: u16,
-    /// Its TTL.
-    pub ttl: [u8; 4],
-    /// Its data.
-    pub data: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    /// Begins at a place in a packet.
-    #[must_use]
-    pub fn at(packet: &'a [u8], at: usize) -> Self {
-        Self { packet, at }
-    }
-
-    /// Whether nothing is left.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.at == self.packet.len()
-    }
-
-    /// The next bytes, if there are so many.
-    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let end = self.at.checked_add(count)?;
-        let bytes = self.packet.get(self.at..end)?;
-        self.at = end;
-        Some(bytes)
-    }
-
-    /// The next two bytes.
-    pub fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-    }
-
-    /// A name without compression, in lower case: what stands before a question's name cannot be pointed to.
-    pub fn name(&mut self) -> Option<Name> {
-        let (start, mut labels) = (self.at, 0);
-        loop {
-            let [length] = *self.take(1)?.first_chunk()?;
-            if length == 0 {
-                break;
-            }
-            if length > 63 {
-                return None;
-            }
-            self.take(usize::from(length))?;
-            labels += 1;
-        }
-        let wire = self.packet.get(start..self.at)?;
-        let mut bytes = [0; MAX_NAME];
-        let lower = bytes.get_mut(..wire.len())?;
-        lower.copy_from_slice(wire);
-        // The length of a label is never a letter.
-        lower.make_ascii_lowercase();
-        Some(Name { bytes, length: wire.len(), labels })
-    }
-
-    fn question(&mut self) -> Option<Option<(Name, u16, u16)>> {
-        Some(Some((self.name()?, self.u16()?, self.u16()?)))
-    }
-
-    fn skip_question(&mut self) -> Option<Option<(Name, u16, u16)>> {
-        self.skip_name()?;
-        self.take(4)?;
-        Some(None)
-    }
-
-    /// Steps over a name that may be compressed.
-    fn skip_name(&mut self) -> Option<()> {
-        let start = self.at;
-        loop {
-            let [length] = *self.take(1)?.first_chunk()?;
-            match length {
-                0 => break,
-                1..=63 => _ = self.take(usize::from(length))?,
-                // A pointer ends a name.
-                192.. => {
-                    self.take(1)?;
-                    break;
-                }
-                _ => return None,
-            }
-        }
-        (self.at - start <= MAX_NAME).then_some(())
-    }
-
-    /// A whole record.
-    pub fn record(&mut self) -> Option<RawRecord<'a>> {
-        let start = self.at;
-        self.skip_name()?;
-        let at_root = self.packet.get(start) == Some(&0);
-        let (kind, class) = (self.u16()?, self.u16()?);
-        let ttl = *self.take(4)?.first_chunk()?;
-        let length = usize::from(self.u16()?);
-        Some(RawRecord { at_root, kind, class, ttl, data: self.take(length)? })
-    }
-}
-
 fn read_edns(record: &RawRecord<'_>) -> Option<Edns> {
     let [_, version, flags, _] = record.ttl;
     let mut options = Reader::at(record.data, 0);
     let mut cookie = None;
-    while options.at < record.data.len() {
+    while !options.is_done() {
         let (code, length) = (options.u16()?, usize::from(options.u16()?));
         let data = options.take(length)?;
         if code == COOKIE && cookie.is_none() {
@@ -320,6 +182,7 @@ fn read_cookie(data: &[u8]) -> Option<Cookie> {
 
 #[cfg(test)]
 mod tests {
+    use super::reader::MAX_NAME;
     use super::*;
     use proptest::prelude::*;
 
