@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use getrandom::SysRng;
 use jiff::Timestamp;
@@ -12,7 +13,9 @@ use crate::api::signing_config::{
 };
 use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PrivateKey};
 use crate::model::name::DomainName;
-use crate::signing::{Alignment, BodyHash, Hop, KeyReport, SignatureReport, Verdict};
+use crate::signing::{
+    AcknowledgeArgs, Alignment, BodyHash, Hop, KeyReport, Reporter, SignatureReport, Verdict,
+};
 
 pub fn signature_config(algorithm: Algorithm) -> SignatureConfig {
     SignatureConfig {
@@ -30,6 +33,19 @@ pub fn signature_config(algorithm: Algorithm) -> SignatureConfig {
         timestamp: true,
         expiration_seconds: None,
     }
+}
+
+/// One that reports to a server that is not there; what it would say is what counts.
+pub fn reporter() -> Reporter {
+    let uri = "http://127.0.0.1:9/".parse().unwrap();
+    let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
+    let args = AcknowledgeArgs {
+        acknowledge: true,
+        acknowledge_namespace: None,
+        acknowledge_every: Duration::from_secs(60),
+        instance: Some("a".into()),
+    };
+    args.reporter(client, "mail".into(), "milter")
 }
 
 /// A directory of keys that goes away with the value.

@@ -3,28 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clap::Parser;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
 use super::*;
 use crate::model::key::KeyKind;
-use crate::signing::AcknowledgeArgs;
-use crate::signing::testing::KeyDir;
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    args: AcknowledgeArgs,
-}
-
-/// One that reports to a server that is not there; what it would say is what counts.
-fn reporter(hold: Duration) -> Reporter {
-    let uri = "http://127.0.0.1:9/".parse().unwrap();
-    let client = kube::Client::try_from(kube::Config::new(uri)).unwrap();
-    let args = Cli::try_parse_from(["sync", "--instance", "a"]).unwrap().args;
-    args.reporter(client, "mail".into(), "sync-exim").for_another(hold)
-}
+use crate::signing::testing::{KeyDir, reporter};
 
 struct Stage {
     keys: KeyDir,
@@ -43,7 +27,7 @@ impl Stage {
     /// With something in the pid file, and a hook.
     fn start_with(grace: Duration, with_pid_file: bool, pid: &str, hook: &[&str]) -> Self {
         let (keys, files) = (KeyDir::new(), tempfile::tempdir().unwrap());
-        let reporter = reporter(HOLD);
+        let reporter = reporter().for_another(HOLD);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let stage = Self { keys, files, reporter, _stop: stop };
         stage.new_key();

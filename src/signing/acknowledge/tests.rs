@@ -1,18 +1,5 @@
-use kube::Client;
-
 use super::*;
-
-fn reporter() -> Reporter {
-    let uri = "http://127.0.0.1:9/".parse().unwrap();
-    let client = Client::try_from(kube::Config::new(uri)).unwrap();
-    let args = AcknowledgeArgs {
-        acknowledge: true,
-        acknowledge_namespace: None,
-        acknowledge_every: Duration::from_secs(60),
-        instance: Some("a".into()),
-    };
-    args.reporter(client, "mail".into(), "milter")
-}
+use crate::signing::testing::reporter;
 
 #[tokio::test]
 async fn a_last_word_is_said_once() {
