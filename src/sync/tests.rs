@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
+use super::pace::LONGEST_PAUSE;
+use super::work::LOOK;
 use super::*;
 use crate::model::key::KeyKind;
 use crate::signing::testing::{KeyDir, reporter};
