@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::api::{
     DkimRecordSet, DkimRecordSetStatus, PlaceStatus, PublishMethod, PublishState, RecordState, ZoneSpec,
 };
@@ -46,19 +48,32 @@ pub fn ahead(set: &DkimRecordSet, known: &DkimRecordSetStatus, places: &[Place])
             }
         }
         let withdraw_at = before.filter(|_| place.leaving).and_then(|before| before.withdraw_at.clone());
-        PlaceStatus {
-            id: place.id.clone(),
-            zone: place.zone.clone(),
-            cnames: place.kind == Kind::Cnames,
-            leaving: place.leaving,
-            withdraw_at,
-            records,
-        }
+        reported(place, withdraw_at, records)
     };
     DkimRecordSetStatus {
         observed_generation: set.metadata.generation,
         places: places.iter().map(place).collect(),
     }
+}
+
+/// What a status says of a place.
+pub fn reported(place: &Place, withdraw_at: Option<Time>, records: Vec<RecordState>) -> PlaceStatus {
+    PlaceStatus {
+        id: place.id.clone(),
+        zone: place.zone.clone(),
+        cnames: place.kind == Kind::Cnames,
+        leaving: place.leaving,
+        withdraw_at,
+        records,
+    }
+}
+
+/// Forgets places that were left and hold nothing any more. Returns whether there were any.
+pub fn forget(places: &[Place], status: &mut DkimRecordSetStatus) -> bool {
+    let mut left = places.iter().map(|place| place.leaving && place.wanted.is_empty());
+    let before = status.places.len();
+    status.places.retain(|place| !(left.next().unwrap_or(false) && place.records.is_empty()));
+    status.places.len() < before
 }
 
 /// Places and names of a status.
