@@ -7,6 +7,7 @@ pub mod dns {
     pub mod history;
     pub mod limit;
     pub mod query;
+    pub mod secrets;
     pub mod set;
     pub mod snapshot;
     pub mod store;

@@ -5,9 +5,10 @@ use std::hash::Hasher;
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::query::Cookie;
+use super::secrets;
 
 /// Bytes of a secret.
 pub const SECRET: usize = 16;
@@ -19,13 +20,7 @@ const MAX_AHEAD: u32 = 300;
 /// The secrets that make and check cookies.
 pub struct Cookies {
     /// The first makes cookies; the others are honoured as well, while a new one is brought to all servers.
-    secrets: Vec<[u8; SECRET]>,
-}
-
-impl Drop for Cookies {
-    fn drop(&mut self) {
-        self.secrets.zeroize();
-    }
+    secrets: Vec<Zeroizing<[u8; SECRET]>>,
 }
 
 impl std::fmt::Debug for Cookies {
@@ -49,8 +44,8 @@ impl Cookies {
     /// # Errors
     /// [`getrandom::Error`] where the operating system gives no randomness.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; SECRET];
-        getrandom::fill(&mut secret)?;
+        let mut secret = Zeroizing::new([0; SECRET]);
+        getrandom::fill(&mut *secret)?;
         Ok(Self { secrets: vec![secret] })
     }
 
@@ -59,18 +54,12 @@ impl Cookies {
     /// # Errors
     /// [`SecretError`] names the line, never what is in it.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
-        let mut secrets = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let mut bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(line.as_bytes()).unwrap_or_default();
-            let secret = bytes.as_slice().try_into();
-            bytes.zeroize();
-            secrets.push(secret.map_err(|_| SecretError::NoSecret(number))?);
-        }
-        if secrets.is_empty() { Err(SecretError::Empty) } else { Ok(Self { secrets }) }
+        let secrets = secrets::read(text, SecretError::Empty, |number, line| {
+            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(line.as_bytes()).unwrap_or_default();
+            let secret = Zeroizing::new(bytes).as_slice().try_into().map(Zeroizing::new);
+            secret.map_err(|_| SecretError::NoSecret(number))
+        })?;
+        Ok(Self { secrets })
     }
 
     /// Our part of a cookie for a client at `ip`; `now` in seconds since 1970.
@@ -99,7 +88,7 @@ impl Cookies {
         }
         // As numbers, in one step: the time tells nothing.
         let number = |hash: &[u8]| hash.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-        let same = |secret| number(&hash(secret, cookie.client, *front, ip)) == number(theirs);
+        let same = |secret: &Zeroizing<_>| number(&hash(secret, cookie.client, *front, ip)) == number(theirs);
         theirs.len() == 8 && self.secrets.iter().any(same)
     }
 }

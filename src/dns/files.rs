@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::time::interval;
 use zeroize::Zeroizing;
 
-use super::cookies::{Cookies, SecretError};
+use super::cookies::Cookies;
 use super::serving::Serving;
 use super::state;
 use super::store::Store;
-use super::tsig::{KeyError, Keys};
+use super::tsig::Keys;
 
 /// How often files are looked at: a mounted Secret follows its object within a minute or so.
 const LOOK: Duration = Duration::from_secs(5);
@@ -27,18 +27,11 @@ pub enum FileError {
         source: std::io::Error,
     },
     #[error("{}: {source}", path.display())]
-    Cookies {
+    Secrets {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        source: SecretError,
-    },
-    #[error("{}: {source}", path.display())]
-    Keys {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: KeyError,
+        /// What is wrong with it: which line, and how.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -47,12 +40,19 @@ fn read(path: &Path) -> Result<Zeroizing<String>, FileError> {
     text.map(Zeroizing::new).map_err(|source| FileError::Read { path: path.to_owned(), source })
 }
 
+fn secrets<T, E>(path: &Path, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, FileError>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    parse(&read(path)?).map_err(|fault| FileError::Secrets { path: path.to_owned(), source: fault.into() })
+}
+
 /// Reads cookie secrets.
 ///
 /// # Errors
 /// [`FileError`] names the file and the line.
 pub fn cookies(path: &Path) -> Result<Cookies, FileError> {
-    Cookies::parse(&read(path)?).map_err(|source| FileError::Cookies { path: path.to_owned(), source })
+    secrets(path, Cookies::parse)
 }
 
 /// Reads transfer keys.
@@ -60,7 +60,7 @@ pub fn cookies(path: &Path) -> Result<Cookies, FileError> {
 /// # Errors
 /// [`FileError`] names the file and the line.
 pub fn keys(path: &Path) -> Result<Keys, FileError> {
-    Keys::parse(&read(path)?).map_err(|source| FileError::Keys { path: path.to_owned(), source })
+    secrets(path, Keys::parse)
 }
 
 /// The zones of the last run, if there are any that can be used.

@@ -16,6 +16,7 @@ mod metrics;
 mod notify;
 mod progress;
 mod query;
+mod secrets;
 mod serve;
 mod serving;
 mod set;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, hmac};
 use data_encoding::BASE64;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::query::{Query, Reader, kind};
+use super::secrets;
 use super::wire_name::WireName;
 use crate::model::name::DnsName;
 
@@ -58,6 +59,23 @@ pub struct Key {
     secret: hmac::Key,
 }
 
+impl Key {
+    fn parse(number: usize, line: &str) -> Result<Self, KeyError> {
+        let (front, secret) = line.rsplit_once(':').ok_or(KeyError::Form(number))?;
+        let (algorithm, name) = front.split_once(':').unwrap_or(("hmac-sha256", front));
+        let known = Algorithm::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(algorithm));
+        let (algorithm, _) = *known.ok_or(KeyError::Algorithm(number))?;
+        let name = DnsName::new(name).map_err(|_| KeyError::Name(number))?;
+        let bytes = BASE64.decode(secret.as_bytes()).map_err(|_| KeyError::Form(number))?;
+        let bytes = Zeroizing::new(bytes);
+        if bytes.len() < 16 {
+            return Err(KeyError::Short(number));
+        }
+        let secret = hmac::Key::new(algorithm.hmac(), &bytes);
+        Ok(Self { name: WireName::from(&name), algorithm, secret })
+    }
+}
+
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Key({} {:?})", self.name, self.algorithm)
@@ -93,26 +111,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError`] names the line, never what is in it.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
-        let mut keys = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (front, secret) = line.rsplit_once(':').ok_or(KeyError::Form(number))?;
-            let (algorithm, name) = front.split_once(':').unwrap_or(("hmac-sha256", front));
-            let known = Algorithm::ALL.iter().find(|(_, known)| known.eq_ignore_ascii_case(algorithm));
-            let (algorithm, _) = known.ok_or(KeyError::Algorithm(number))?;
-            let name = DnsName::new(name).map_err(|_| KeyError::Name(number))?;
-            let mut bytes = BASE64.decode(secret.as_bytes()).map_err(|_| KeyError::Form(number))?;
-            if bytes.len() < 16 {
-                return Err(KeyError::Short(number));
-            }
-            let secret = hmac::Key::new(algorithm.hmac(), &bytes);
-            bytes.zeroize();
-            keys.push(Arc::new(Key { name: WireName::from(&name), algorithm: *algorithm, secret }));
-        }
-        if keys.is_empty() { Err(KeyError::Empty) } else { Ok(Self(keys)) }
+        secrets::read(text, KeyError::Empty, |number, line| Key::parse(number, line).map(Arc::new)).map(Self)
     }
 
     /// The first key, with which we sign what we send of ourselves.
