@@ -11,13 +11,9 @@ use serde_json::{Value, json};
 
 use crate::api::signing_config::SigningConfig;
 use crate::api::{DkimDomain, LABEL_MANAGED_BY, MANAGED_BY};
-use crate::model::guid::{Guid, GuidStyle};
-use crate::model::home::Home;
 use crate::model::key::{KeyFingerprint, KeyKind, PrivateKey};
 use crate::model::keyring::{KeyInfo, Phase};
-use crate::model::name::{DnsName, DomainName};
-use crate::model::selector::{PerSlot, Selector, SlotId};
-use crate::model::vault::Vault;
+use crate::model::testing;
 
 /// What a terminal without colours shows.
 pub fn seen(text: &str) -> String {
@@ -191,19 +187,6 @@ pub fn key_secret() -> Secret {
 }
 
 fn make_key_secret() -> Secret {
-    let domain = DomainName::parse("contoso.com").unwrap();
-    let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
-    let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
-    let home = Home {
-        provider: "default".into(),
-        guid: Guid::derive(&domain, &GuidStyle::Readable, pair),
-        initial_domain: DnsName::new("contoso.onmail.example").unwrap(),
-        zone: serde_json::from_value(
-            json!({ "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 }),
-        )
-        .unwrap(),
-        ttl: 60,
-    };
     let made: Timestamp = "2026-01-01T08:00:00Z".parse().unwrap();
     let (active, before) = (new_key(), new_key());
     let info = |key: &PrivateKey, serial| {
@@ -211,7 +194,7 @@ fn make_key_secret() -> Secret {
         let fingerprint = public.fingerprint().unwrap();
         KeyInfo { serial, kind: KeyKind::Ed25519, public, fingerprint, created: made, imported: false }
     };
-    let mut vault = Vault::new(domain, home, selectors, made);
+    let mut vault = testing::vault(testing::home("contoso.onmail.example"), made);
     vault.rings.primary.last_serial = 4;
     let [one, two] = &mut vault.rings.primary.slots.0;
     one.phase = Phase::Active { key: info(&active, 4), seen: made, since: made };

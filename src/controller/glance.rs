@@ -119,23 +119,15 @@ impl Glances {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::model::name::DomainName;
-    use crate::model::selector::{PerSlot, Selector};
+    use crate::model::selector::PerSlot;
+    use crate::model::testing;
 
     const NOW: Timestamp = Timestamp::constant(1000, 0);
     const END: Timestamp = Timestamp::constant(1600, 0);
 
     fn glance(before: Version, secret: u64, basis: &Basis) -> Glance {
-        let home = serde_json::from_value(json!({
-            "provider": "default", "guid": "contoso-com", "initialDomain": "contoso.onmail.example", "ttl": 60,
-            "zone": { "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 },
-        }));
-        let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
-        let domain = DomainName::parse("contoso.com").unwrap();
-        let vault = Vault::new(domain, home.unwrap(), selectors, Timestamp::UNIX_EPOCH);
+        let vault = testing::vault(testing::home("contoso.onmail.example"), Timestamp::UNIX_EPOCH);
         let custody = vault.rings.map(|_, _| PerSlot([true, true]));
         let left = Known { vault, custody, secret: Some(secret), number: Some(secret) };
         Glance { left, before, basis: basis.clone(), until: END }

@@ -18,5 +18,7 @@ pub mod rotation;
 pub mod selector;
 pub mod sighting;
 pub mod status;
+#[cfg(test)]
+pub mod testing;
 pub mod vault;
 pub mod words;

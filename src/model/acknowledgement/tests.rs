@@ -2,12 +2,11 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::guid::{Guid, GuidStyle};
-use crate::model::home::Home;
-use crate::model::key::{Algorithm, KeyKind, PublicKey};
+use crate::model::key::KeyKind;
 use crate::model::keyring::{KeyInfo, Keyring};
-use crate::model::name::{DnsName, DomainName};
-use crate::model::selector::{Selector, SlotId};
+use crate::model::name::DnsName;
+use crate::model::selector::SlotId;
+use crate::model::testing;
 use crate::model::vault::FormerHome;
 
 const LAG: i64 = 300;
@@ -23,33 +22,12 @@ fn who(name: &str) -> Who {
 }
 
 fn info(serial: u64) -> KeyInfo {
-    let public = PublicKey { algorithm: Algorithm::Ed25519, p: format!("{serial:044}") };
-    KeyInfo {
-        serial,
-        kind: KeyKind::Ed25519,
-        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
-        public,
-        created: at(-1_000_000),
-        imported: false,
-    }
+    testing::key(serial, KeyKind::Ed25519, at(-1_000_000))
 }
 
 /// Key 1 drains until `until`, key 2 signs.
 fn switched(until: i64, held: bool) -> Vault {
-    let domain = DomainName::parse("contoso.com").unwrap();
-    let selectors = PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()));
-    let pair = [&selectors[SlotId::One], &selectors[SlotId::Two]];
-    let home = Home {
-        provider: "default".into(),
-        guid: Guid::derive(&domain, &GuidStyle::Readable, pair),
-        initial_domain: DnsName::new("contoso.onmail.example").unwrap(),
-        zone: serde_json::from_value(
-            serde_json::json!({ "apex": "onmail.example", "nameServers": [], "negativeTtl": 60 }),
-        )
-        .unwrap(),
-        ttl: 60,
-    };
-    let mut vault = Vault::new(domain, home, selectors, at(-1_000_000));
+    let mut vault = testing::vault(testing::home("contoso.onmail.example"), at(-1_000_000));
     let [one, two] = &mut vault.rings.primary.slots.0;
     one.phase = Phase::Draining { key: info(1), since: at(-500_000), until: at(until), held };
     two.phase = Phase::Active { key: info(2), seen: at(-400_000), since: at(0) };

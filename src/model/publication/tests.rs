@@ -1,37 +1,10 @@
 use super::*;
-use crate::api::ZoneSpec;
-use crate::model::guid::{Guid, GuidStyle};
-use crate::model::key::{Algorithm, KeyFingerprint};
-use crate::model::name::DnsName;
+use crate::model::testing::{self, contoso, home, selectors};
 use crate::model::vault::{FormerHome, VaultChange};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
-}
-
-fn selectors() -> PerSlot<Selector> {
-    PerSlot(["selector1", "selector2"].map(|s| Selector::parse(s).unwrap()))
-}
-
-fn domain() -> DomainName {
-    DomainName::parse("contoso.com").unwrap()
-}
-
-fn home(initial: &str) -> Home {
-    let selector = Selector::parse("selector1").unwrap();
-    Home {
-        provider: "default".into(),
-        guid: Guid::derive(&domain(), &GuidStyle::Readable, [&selector, &selector]),
-        initial_domain: DnsName::new(initial).unwrap(),
-        zone: ZoneSpec {
-            apex: format!("_domainkey.{initial}"),
-            name_servers: Vec::new(),
-            negative_ttl: 60,
-            outlet: None,
-        },
-        ttl: 300,
-    }
 }
 
 fn empty(home: &Home) -> DkimRecordSetSpec {
@@ -50,18 +23,11 @@ fn empty(home: &Home) -> DkimRecordSetSpec {
 }
 
 fn key(serial: u64, created: Timestamp) -> KeyInfo {
-    KeyInfo {
-        serial,
-        kind: KeyKind::Rsa2048,
-        public: PublicKey { algorithm: Algorithm::Rsa, p: format!("AAA{serial}") },
-        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
-        created,
-        imported: false,
-    }
+    testing::key(serial, KeyKind::Rsa2048, created)
 }
 
 fn vault() -> Vault {
-    let mut vault = Vault::new(domain(), home("a.example"), selectors(), at(0));
+    let mut vault = testing::vault(home("a.example"), at(0));
     let ring = &mut vault.rings.primary;
     ring.last_serial = 2;
     ring.slots[SlotId::One].phase = Phase::Active { key: key(1, at(0)), seen: at(1), since: at(2) };
@@ -125,7 +91,7 @@ fn what_has_signed_stays_even_if_the_vault_forgets_it() {
     let (old, new) = (home("a.example"), home("b.example"));
     let mut spec = empty(&old);
     spec = saved(&spec, publish(&spec, &vault(), &old, &[], DRAIN, at(10)));
-    let fresh = Vault::new(domain(), new.clone(), selectors(), at(20));
+    let fresh = testing::vault(new.clone(), at(20));
     spec = saved(&spec, publish(&spec, &fresh, &new, &[], DRAIN, at(20)));
     assert!(spec.records.is_empty());
     assert_eq!(names(&spec.former[0].records), ["selector1-contoso-com._domainkey.a.example"]);
@@ -175,7 +141,7 @@ fn a_vault_is_recovered_with_what_drains() {
     let spec = empty(&old);
     let spec = saved(&spec, publish(&spec, &vault(), &old, &[], DRAIN, at(10)));
     let lanes = PerLane { primary: selectors(), second: None };
-    let vault = recover(&domain(), &old, &lanes, &spec, DRAIN, at(20));
+    let vault = recover(&contoso(), &old, &lanes, &spec, DRAIN, at(20));
     assert_eq!(vault.last_serial(), 2);
     let phases = vault.rings.primary.slots.0.map(|slot| slot.phase.as_str());
     assert_eq!(phases, ["Draining", "Empty"]);
@@ -194,10 +160,10 @@ fn no_serial_is_given_again_where_a_key_is_no_longer_published() {
         ..saved(&spec, publish(&spec, &vault, &old, &[], DRAIN, at(10)))
     };
     let lanes = PerLane { primary: selectors(), second: Some(second()) };
-    let vault = recover(&domain(), &old, &lanes, &spec, DRAIN, at(20));
+    let vault = recover(&contoso(), &old, &lanes, &spec, DRAIN, at(20));
     assert_eq!(vault.last_serial(), 3);
     assert!(vault.rings.iter().all(|(_, ring)| ring.last_serial == 3));
-    assert_eq!(last_serial(&spec, &Vault::new(domain(), old, selectors(), at(20))), 3, "it never goes back");
+    assert_eq!(last_serial(&spec, &testing::vault(old, at(20))), 3, "it never goes back");
 }
 
 fn second() -> PerSlot<Selector> {

@@ -6,12 +6,12 @@ use serde_json::json;
 use super::*;
 use crate::model::acceptance::{Tenant, accept};
 use crate::model::home::Home;
-use crate::model::key::{Algorithm, KeyFingerprint, KeyKind, PublicKey};
-use crate::model::keyring::KeyInfo;
+use crate::model::key::KeyKind;
 use crate::model::lanes::LaneId;
 use crate::model::rotation::{Change, Move};
-use crate::model::selector::{PerSlot, Selector, SlotId};
+use crate::model::selector::{PerSlot, SlotId};
 use crate::model::sighting::{Outcome, ServerAnswer, ServerRole, SlotSighting};
+use crate::model::testing::{key, selectors};
 use crate::model::vault::VaultChange;
 
 #[test]
@@ -33,9 +33,8 @@ fn signers_that_are_behind_are_named() {
 #[test]
 fn a_drain_that_a_signer_holds_shows() {
     let now = Timestamp::UNIX_EPOCH;
-    let selectors = ["selector1", "selector2"].map(|s| Selector::parse(s).unwrap());
-    let mut ring = Keyring::new(PerSlot(selectors), now);
-    ring.install(SlotId::One, key(1, now));
+    let mut ring = Keyring::new(selectors(), now);
+    ring.install(SlotId::One, key(1, KeyKind::Rsa2048, now));
     let key = ring.slots[SlotId::One].phase.key().unwrap().clone();
     ring.slots[SlotId::One].phase = Phase::Draining { key, since: now, until: now, held: false };
     let held = |ring: &Keyring| key_status(&ring.slots[SlotId::One]).held;
@@ -45,17 +44,6 @@ fn a_drain_that_a_signer_holds_shows() {
     let drain = SignedDuration::from_hours(1);
     ring.apply(&Change::Free { slot: SlotId::One, drain }, now);
     assert!(!held(&ring));
-}
-
-fn key(serial: u64, created: Timestamp) -> KeyInfo {
-    KeyInfo {
-        serial,
-        kind: KeyKind::Rsa2048,
-        public: PublicKey { algorithm: Algorithm::Rsa, p: String::new() },
-        fingerprint: KeyFingerprint::of(&serial.to_be_bytes()),
-        created,
-        imported: false,
-    }
 }
 
 /// A domain that signs, and what its spec says.
@@ -83,7 +71,7 @@ impl Stage {
         }
         for lane in LaneId::ALL {
             let Some(ring) = vault.rings.get_mut(lane) else { continue };
-            let [one, two] = [1, 2].map(|n| key(n + 2 * lane as u64, now));
+            let [one, two] = [1, 2].map(|n| key(n + 2 * lane as u64, KeyKind::Rsa2048, now));
             ring.slots[SlotId::One].phase = Phase::Active { key: one, seen: now, since: now };
             ring.slots[SlotId::Two].phase = Phase::Published { key: two, seen: now, settled: now };
         }
@@ -218,7 +206,7 @@ fn a_signer_that_signs_by_names_of_before_a_move_is_shown() {
     let held = shown(&stage);
     // A key that is held is told of first: no rotation comes before it is free.
     let slot = SlotId::Two;
-    let key = key(3, stage.now);
+    let key = key(3, KeyKind::Rsa2048, stage.now);
     stage.vault.rings.primary.slots[slot].phase =
         Phase::Draining { key, since: stage.now, until: stage.now, held: true };
     insta::assert_snapshot!(held + &shown(&stage));
