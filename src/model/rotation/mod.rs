@@ -12,8 +12,6 @@ mod link;
 mod moving;
 mod relocate;
 #[cfg(test)]
-mod relocate_tests;
-#[cfg(test)]
 mod tests;
 mod whole;
 
