@@ -20,9 +20,7 @@ async fn keys_of_all_sizes_come_are_rolled_and_go() -> Outcome {
     let stage = Stage::new("extdns.example").await?;
     stage.delegate().await?;
     let world = stage.world;
-    let extra =
-        json!({ "initialDomain": format!("{{namespace}}.{}", stage.zone), "publish": stage.publish() });
-    world.apply(&world.provider("extdns", extra)).await?;
+    world.apply(&world.provider_in("extdns", &stage.zone, stage.publish())).await?;
     let namespace = world.plane.namespace().await?;
     // The label of a name's key is as long as a label may be: external-dns puts nothing in front of it.
     let long = format!("{}.example", "l".repeat(45));
@@ -162,10 +160,7 @@ async fn its_provider_rfc2136_leaves_old_keys_and_the_operator_says_what_helps()
     world.tree.delegate(zone, &format!("ns1.{zone}"), server.address().ip()).await?;
     let args = [settled(zone), to_rfc2136(server.address(), zone, &key)].concat();
     let external_dns = ExternalDns::start(&world.plane, &objects, args).await?;
-    let provider = |publish: Value| {
-        let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
-        world.provider("extupdates", extra)
-    };
+    let provider = |publish: Value| world.provider_in("extupdates", zone, publish);
     let through = json!({ "method": "DNSEndpoint", "zone": zone, "nameServers": [], "dnsEndpoint": { "namespace": objects } });
     world.apply(&provider(through)).await?;
     let domain = "tenant-extupdates.example";

@@ -40,14 +40,12 @@ async fn from_the_embedded_server_without_a_gap() -> Outcome {
     let stage = Stage::new("extmover.example").await?;
     let (world, zone) = (stage.world, stage.zone.as_str());
     world.operator.delegate(&world.tree, zone).await?;
-    let own = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": { "zone": zone } });
-    world.apply(&world.provider("extmover", own)).await?;
+    world.apply(&world.provider_in("extmover", zone, json!({ "zone": zone }))).await?;
     let domain = "tenant-extmover.example";
     let namespace = world.enabled(domain, json!({ "providerRef": { "name": "extmover" } })).await?;
     let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
 
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": stage.publish() });
-    world.apply(&world.provider("extmover", extra)).await?;
+    world.apply(&world.provider_in("extmover", zone, stage.publish())).await?;
     until_copied(&stage, domain).await?;
     // The zone is delegated to both, then to the new one alone.
     stage.delegate().await?;
@@ -69,8 +67,7 @@ async fn from_a_server_with_dynamic_updates_without_a_gap() -> Outcome {
     let namespace = world.enabled(domain, site.reference()).await?;
     let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
 
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": stage.publish() });
-    world.apply(&world.provider(&site.provider, extra)).await?;
+    world.apply(&world.provider_in(&site.provider, zone, stage.publish())).await?;
     until_copied(&stage, domain).await?;
     // A key that comes meanwhile comes to both.
     rotate(world, &namespace, domain).await;
@@ -104,10 +101,7 @@ async fn within_one_zone_when_it_is_given_the_names() -> Outcome {
     stage.delegate().await?;
     let (world, zone, domain) = (stage.world, stage.zone.as_str(), "tenant-extgiven.example");
     put_key(world, "tsig-extgiven", &key).await?;
-    let provider = |publish: Value| {
-        let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
-        world.provider("extgiven", extra)
-    };
+    let provider = |publish: Value| world.provider_in("extgiven", zone, publish);
     let updates = rfc2136(stage.server.address(), &key, zone, "tsig-extgiven");
     world.apply(&provider(updates)).await?;
     let namespace = world.enabled(domain, json!({ "providerRef": { "name": "extgiven" } })).await?;
@@ -153,10 +147,7 @@ async fn back_to_updates_within_one_zone_when_external_dns_lets_go() -> Outcome 
     stage.delegate().await?;
     let (world, zone, domain) = (stage.world, stage.zone.clone(), "tenant-extback.example");
     put_key(world, "tsig-extback", &key).await?;
-    let provider = |publish: Value| {
-        let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
-        world.provider("extback", extra)
-    };
+    let provider = |publish: Value| world.provider_in("extback", &zone, publish);
     world.apply(&provider(stage.publish())).await?;
     let namespace = world.enabled(domain, json!({ "providerRef": { "name": "extback" } })).await?;
     let poller = Poller::start(world, format!("selector1._domainkey.{domain}"), domain.to_owned());
@@ -199,8 +190,7 @@ async fn the_object_of_an_earlier_version_is_followed_without_a_gap() -> Outcome
     let (world, domain) = (stage.world, "tenant-extformer.example");
     let mut publish = stage.publish();
     publish["ownerId"] = json!("extformer");
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{}", stage.zone), "publish": publish });
-    world.apply(&world.provider("extformer", extra)).await?;
+    world.apply(&world.provider_in("extformer", &stage.zone, publish)).await?;
     world.tree.add_zone(domain, 1).await?;
     let namespace = world.plane.namespace().await?;
     world.create(&namespace, domain, json!({ "providerRef": { "name": "extformer" } })).await;

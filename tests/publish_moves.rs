@@ -117,8 +117,7 @@ async fn what_cannot_be_heard_is_not_moved_to() -> Outcome {
     let knot = Server::start(Make::Knot, &site.key).await?;
     knot.add_zone(zone, 1).await?;
     let publish = settings(&knot, &site.key, zone, "tsig-unheard");
-    let extra = json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish });
-    world.apply(&world.provider(&site.provider, extra)).await?;
+    world.apply(&world.provider_in(&site.provider, zone, publish)).await?;
     let record = site.record(&namespace, domain);
     eventually(BOUND, "the key is at both places", || async {
         let there = [&site.server, &knot].map(|server| server.texts(&record));
@@ -161,11 +160,8 @@ async fn people_publish_what_the_record_set_says() -> Outcome {
     let world = world().await;
     let mut site = Site::new(world, "byhand", Make::Knot, "hmac-sha256").await?;
     site.provider = "byhand-manual".to_owned();
-    let extra = json!({
-        "initialDomain": format!("{{namespace}}.{}", site.zone),
-        "publish": { "method": "Manual", "zone": site.zone, "nameServers": [] },
-    });
-    world.apply(&world.provider(&site.provider, extra)).await?;
+    let by_hand = json!({ "method": "Manual", "zone": site.zone, "nameServers": [] });
+    world.apply(&world.provider_in(&site.provider, &site.zone, by_hand)).await?;
     let (namespace, domain) = (world.plane.namespace().await?, "tenant-byhand.example");
     world.tree.add_zone(domain, 1).await?;
     world.create(&namespace, domain, site.reference()).await;
@@ -198,12 +194,9 @@ async fn external_dns_publishes_what_the_objects_say() -> Outcome {
     let site = Site::new(world, "extdns", Make::Bind, "hmac-sha256").await?;
     let place = world.plane.namespace().await?;
     let (namespace, domain) = (world.plane.namespace().await?, "tenant-extdns.example");
-    let extra = json!({
-        "initialDomain": format!("{{namespace}}.{}", site.zone),
-        "publish": { "method": "DNSEndpoint", "zone": site.zone, "nameServers": [],
-            "dnsEndpoint": { "namespace": place, "labels": { "dns": "public" } } },
-    });
-    world.apply(&world.provider("extdns-objects", extra)).await?;
+    let through = json!({ "method": "DNSEndpoint", "zone": site.zone, "nameServers": [],
+        "dnsEndpoint": { "namespace": place, "labels": { "dns": "public" } } });
+    world.apply(&world.provider_in("extdns-objects", &site.zone, through)).await?;
     world.tree.add_zone(domain, 1).await?;
     world.create(&namespace, domain, json!({ "providerRef": { "name": "extdns-objects" } })).await;
     let failed = |words: &'static str| {

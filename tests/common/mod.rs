@@ -95,6 +95,11 @@ impl World {
                 "metadata": { "name": name }, "spec": spec })
     }
 
+    /// The same, with the organisation of each namespace below `zone` and published so.
+    pub fn provider_in(&self, name: &str, zone: &str, publish: Value) -> Value {
+        self.provider(name, json!({ "initialDomain": format!("{{namespace}}.{zone}"), "publish": publish }))
+    }
+
     /// A DkimDomain manifest with a slow rotation; `extra` is merged into its spec.
     pub fn domain(&self, namespace: &str, domain: &str, extra: Value) -> Value {
         let mut spec = json!({ "domain": domain, "rotation": { "interval": "24h", "drain": "2s" } });

@@ -69,11 +69,8 @@ impl Site {
         world.tree.delegate(&zone, &format!("ns1.{zone}"), server.address().ip()).await?;
         let (provider, secret) = (label.to_owned(), format!("tsig-{label}"));
         put_key(world, &secret, &key).await?;
-        let extra = json!({
-            "initialDomain": format!("{{namespace}}.{zone}"),
-            "publish": settings(&server, &key, &zone, &secret),
-        });
-        world.apply(&world.provider(&provider, extra)).await?;
+        let publish = settings(&server, &key, &zone, &secret);
+        world.apply(&world.provider_in(&provider, &zone, publish)).await?;
         Ok(Self { server, key, provider, zone })
     }
 
