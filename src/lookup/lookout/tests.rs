@@ -85,6 +85,18 @@ async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
+/// A lookout that has told of its first look at a domain.
+async fn settled(
+    every: Duration,
+    stage: &Arc<Stage>,
+) -> (Lookout<&'static str>, mpsc::UnboundedReceiver<&'static str>) {
+    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
+    lookout.watch("a", question("a.example"), Pace { every }, stage.clone());
+    pass(2).await;
+    told(&mut news);
+    (lookout, news)
+}
+
 #[tokio::test(start_paused = true)]
 async fn looks_at_once_and_then_at_its_pace() {
     let (lookout, mut news) = Lookout::new(LookoutConfig::default());
@@ -150,11 +162,8 @@ async fn what_only_resolvers_know_is_not_asked_again_before_they_can_learn() {
 
 #[tokio::test(start_paused = true)]
 async fn tells_what_changed_but_not_that_a_cache_counts_down() {
-    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
     let stage = Stage::wrong(no_data(6));
-    lookout.watch("a", question("a.example"), Pace { every: TEN }, stage.clone());
-    pass(2).await;
-    told(&mut news);
+    let (_lookout, mut news) = settled(TEN, &stage).await;
     stage.says(no_data(5));
     pass(12).await;
     assert!(stage.looks() > 1 && told(&mut news).is_empty());
@@ -165,11 +174,8 @@ async fn tells_what_changed_but_not_that_a_cache_counts_down() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wake_is_answered_even_if_nothing_changed() {
-    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
     let stage = Stage::right();
-    lookout.watch("a", question("a.example"), Pace { every: HOUR }, stage.clone());
-    pass(2).await;
-    told(&mut news);
+    let (lookout, mut news) = settled(HOUR, &stage).await;
     lookout.wake(&"a");
     pass(2).await;
     assert_eq!((stage.looks(), told(&mut news)), (2, vec!["a"]));
@@ -283,11 +289,8 @@ async fn ten_thousand_that_wait_do_not_keep_a_new_one_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_is_never_content_with_a_look_waits_for_the_next() {
-    let (lookout, mut news) = Lookout::new(LookoutConfig::default());
     let stage = Stage::right();
-    lookout.watch("a", question("a.example"), Pace { every: HOUR }, stage.clone());
-    pass(2).await;
-    told(&mut news);
+    let (lookout, mut news) = settled(HOUR, &stage).await;
     lookout.wake(&"a");
     pass(1).await;
     assert_eq!(stage.looks(), 2, "the first time at once");
