@@ -1,23 +1,19 @@
 use super::*;
-use crate::api::Canonicalization::{Relaxed, Simple};
-use crate::api::signing_config::{FORMAT_VERSION, SIGNED_HEADERS};
+use crate::api::Canonicalization::Simple;
+use crate::api::signing_config::FORMAT_VERSION;
 use crate::model::key::KeyFingerprint;
+use crate::signing::testing::signature_config;
 
 fn signature(d: &str, s: &str, algorithm: Algorithm, key_file: &str) -> SignatureConfig {
     SignatureConfig {
         d: d.to_owned(),
         s: s.to_owned(),
-        identity: None,
-        algorithm,
         key_file: key_file.to_owned(),
         fingerprint: KeyFingerprint::of(key_file.as_bytes()),
-        serial: 1,
-        header_canonicalization: Relaxed,
         body_canonicalization: Simple,
-        headers: SIGNED_HEADERS.map(str::to_owned).to_vec(),
         oversign: algorithm == Algorithm::Ed25519,
-        timestamp: true,
         expiration_seconds: (algorithm == Algorithm::Ed25519).then_some(604_800),
+        ..signature_config(algorithm)
     }
 }
 

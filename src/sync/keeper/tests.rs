@@ -1,10 +1,10 @@
 //! A crash between any two operations on files, and a signer that reads each table at a moment of its own.
 
 use super::*;
-use crate::api::Canonicalization::Relaxed;
-use crate::api::signing_config::{FORMAT_VERSION, SIGNED_HEADERS, SignatureConfig};
+use crate::api::signing_config::{FORMAT_VERSION, SignatureConfig};
 use crate::model::key::{Algorithm, KeyFingerprint};
 use crate::model::name::DomainName;
+use crate::signing::testing::signature_config;
 use crate::sync::disk::Owner;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -46,17 +46,10 @@ fn wanted(step: &[(&str, Vec<Triple>)]) -> Wanted {
         let signature = |(d, s, number): &Triple| SignatureConfig {
             d: (*d).to_owned(),
             s: (*s).to_owned(),
-            identity: None,
-            algorithm: Algorithm::Rsa,
             key_file: file(*number),
             fingerprint: KeyFingerprint::of(&number.to_be_bytes()),
             serial: u64::from(*number),
-            header_canonicalization: Relaxed,
-            body_canonicalization: Relaxed,
-            headers: SIGNED_HEADERS.map(str::to_owned).to_vec(),
-            oversign: false,
-            timestamp: true,
-            expiration_seconds: None,
+            ..signature_config(Algorithm::Rsa)
         };
         wanted.sets.push(SigningConfig {
             format_version: FORMAT_VERSION,
