@@ -1,5 +1,12 @@
 //! The parts of the operator that read what strangers send, without all the rest, so that fuzzing is built in a moment.
 
+#[path = "../../src/api"]
+pub mod api {
+    mod canonicalization;
+
+    pub use canonicalization::Canonicalization;
+}
+
 #[path = "../../src/dns"]
 pub mod dns {
     pub mod answer;

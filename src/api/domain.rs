@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::HumanDuration;
 
-pub use signature::{Canonicalization, SignatureRequest};
+pub use signature::SignatureRequest;
 pub use status::*;
 
 /// What a tenant asks for: that mail from this domain is signed.

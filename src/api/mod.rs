@@ -2,6 +2,7 @@
 
 #![allow(clippy::duplicated_attributes, reason = "kube lists printer columns as repeated attributes")]
 
+mod canonicalization;
 mod domain;
 mod duration;
 mod provider;
@@ -11,6 +12,7 @@ mod record_set;
 mod signer_report;
 pub mod signing_config;
 
+pub use canonicalization::Canonicalization;
 pub use domain::*;
 pub use duration::HumanDuration;
 pub use provider::*;

@@ -4,10 +4,7 @@
 //!
 //! Taken from what Sendmail 8.17 does, with `MustQuoteChars` empty as docs/milter.md wants it; `tests/sendmail.rs` shows it.
 
-use std::sync::Once;
-
-use crate::api::Canonicalization;
-use crate::signing::{DomainKeys, Header};
+use crate::signing::Header;
 
 /// Fields whose addresses it writes anew, besides `From:`.
 const ADDRESSES: [&str; 13] = [
@@ -32,22 +29,11 @@ const REMOVED: [&str; 5] = ["Bcc", "Resent-Bcc", "Return-Path", "Full-Name", "Co
 /// An address with phrase and comments that is longer than this may lose them: Sendmail has room for 256 bytes.
 const LONGEST: usize = 240;
 
-/// Leaves out of the signatures of a domain what it will change: fields, and white space.
+/// Leaves out of the signatures of a message what it will change: fields, and white space.
 ///
 /// # Errors
 /// Why no signature would verify: `From:` is always covered.
-pub fn foresee(header: &mut Header, keys: &DomainKeys) -> Result<(), &'static str> {
-    static TOLD: Once = Once::new();
-    let is_strict = |mode| mode == Canonicalization::Simple;
-    if keys.signers().iter().any(|signer| is_strict(signer.config().header_canonicalization)) {
-        TOLD.call_once(|| {
-            tracing::warn!(
-                domain = %keys.domain(),
-                "headers are to be signed as they are (simple canonicalization), but Sendmail folds them anew afterwards: \
-                 they are signed in relaxed canonicalization, this domain's and all others'"
-            );
-        });
-    }
+pub fn foresee(header: &mut Header) -> Result<(), &'static str> {
     header.loosen();
     leave_out(header)
 }

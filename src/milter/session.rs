@@ -1,7 +1,7 @@
 //! What one connection says and is answered: a pure state machine over packets.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -11,7 +11,8 @@ use super::keys::{Keys, Unavailable};
 use super::policy::{OnFailure, OnUnsignable, Policy};
 use super::sendmail;
 use super::wire::{Agreed, MacroStage, Packet, ProtocolError, Reply};
-use crate::signing::{FIELD_NAME, Header, Made, MessageSigner};
+use crate::api::Canonicalization;
+use crate::signing::{DomainKeys, FIELD_NAME, Header, Made, MessageSigner};
 
 /// Longest queue id that is kept for the log.
 const MAX_QUEUE_ID: usize = 64;
@@ -325,14 +326,34 @@ fn decide(keys: &Keys, mut header: Header, sendmail: bool) -> Message {
     };
     match store.for_authors(&authors) {
         Some(keys) if keys.signers().is_empty() => Message::Failed(Failure::NoKey),
-        Some(keys) => match sendmail.then(|| sendmail::foresee(&mut header, keys)) {
-            Some(Err(why)) => Message::Unsignable(why.to_owned()),
-            _ => Message::Body(Box::new(MessageSigner::new(Arc::clone(keys), header))),
-        },
+        Some(keys) => {
+            if sendmail {
+                tell_if_strict(keys);
+                if let Err(why) = sendmail::foresee(&mut header) {
+                    return Message::Unsignable(why.to_owned());
+                }
+            }
+            Message::Body(Box::new(MessageSigner::new(Arc::clone(keys), header)))
+        }
         None if store.problems().iter().any(|p| p.domain.as_ref().is_some_and(|d| authors.contains(d))) => {
             Message::Failed(Failure::Unreadable)
         }
         None => Message::Skipped(Skip::DomainNotOurs),
+    }
+}
+
+/// Tells once that headers are not signed as is asked for.
+fn tell_if_strict(keys: &DomainKeys) {
+    static TOLD: Once = Once::new();
+    let is_strict = |mode| mode == Canonicalization::Simple;
+    if keys.signers().iter().any(|signer| is_strict(signer.config().header_canonicalization)) {
+        TOLD.call_once(|| {
+            tracing::warn!(
+                domain = %keys.domain(),
+                "headers are to be signed as they are (simple canonicalization), but Sendmail folds them anew afterwards: \
+                 they are signed in relaxed canonicalization, this domain's and all others'"
+            );
+        });
     }
 }
 

@@ -1,33 +1,10 @@
 //! How messages of a DkimDomain are signed.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::yes;
-use crate::api::HumanDuration;
-
-/// The canonicalisations of RFC 6376 §3.4.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Canonicalization {
-    /// White space and header case may change on the way.
-    #[default]
-    Relaxed,
-    /// Nothing may change on the way.
-    Simple,
-}
-
-impl Canonicalization {
-    /// The word in `c=`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Relaxed => "relaxed",
-            Self::Simple => "simple",
-        }
-    }
-}
+use crate::api::{Canonicalization, HumanDuration};
 
 /// How messages are signed.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
