@@ -19,4 +19,5 @@ pub mod probes;
 pub mod publish;
 pub mod signing;
 pub mod sync;
+pub mod uptime;
 pub mod wipe;

@@ -67,7 +67,7 @@ pub async fn apply(
     decision: &VaultDecision,
 ) -> Result<Applied, Error> {
     let There { record_set, custodian } = there;
-    let now = ctx.clock.now().max(stored.vault.high_water());
+    let now = ctx.clock.sure()?.max(stored.vault.high_water());
     let armed: Vec<(LaneId, SlotId)> = decision.armed().collect();
     let mut record_set = record_set.clone();
     if !armed.is_empty() {
@@ -90,7 +90,7 @@ pub async fn apply(
         }
     }
     forget_lost(&mut stored);
-    let late = ctx.clock.now().duration_since(now) > LONGEST;
+    let late = ctx.clock.sure()?.duration_since(now) > LONGEST;
     if late && decision.changes.iter().any(counts_from_now) {
         return Err(Error::Late);
     }

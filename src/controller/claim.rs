@@ -293,7 +293,7 @@ pub async fn release(ctx: &Context, set: &DkimRecordSet, how: DeletionPolicy) ->
         DeletionPolicy::Orphan => DkimRecordSetSpec { claim_ref: None, orphaned: true, ..set.spec.clone() },
         DeletionPolicy::Drain => {
             let drain = jiff::SignedDuration::from_secs(set.spec.drain_seconds);
-            let kept = publication::release_all(&set.spec, drain, ctx.clock.now());
+            let kept = publication::release_all(&set.spec, drain, ctx.clock.sure()?);
             let (records, former) = (kept.records, kept.former);
             if records.is_empty() && former.is_empty() {
                 return delete(ctx, set).await;

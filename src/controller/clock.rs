@@ -1,7 +1,8 @@
 //! Where time comes from: this machine's clock, held against what each answer of the API server says.
 
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, header};
 use jiff::fmt::rfc2822;
@@ -14,34 +15,34 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::gauge::ConstGauge;
 use tower::util::MapFutureLayer;
 
-use crate::model::present::{Present, SKEW};
+use super::error::Error;
+use crate::model::present::{Present, Standing, TOLERANCE, Told, Unready};
+use crate::uptime::since_boot;
 
-/// From which difference on a clock is said to be wrong.
-const WRONG: SignedDuration = SignedDuration::from_secs(5);
-/// Pause before clocks are compared again that differ too much.
+/// Longest pause before clocks are compared again that differ too much, and longest wait for an answer of the API server.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// Where time comes from.
 pub trait Clock: Send + Sync {
-    /// The present moment, in whole seconds or finer.
+    /// The present moment, in whole seconds or finer; the earliest that it can be, where that is in doubt.
     fn now(&self) -> Timestamp;
+
+    /// The same, for what is decided.
+    ///
+    /// # Errors
+    /// [`Error::Clocks`] where it is in doubt.
+    fn sure(&self) -> Result<Timestamp, Error>;
 }
 
 /// The clock of the machine, outvoted where it leaps: see [`Present`]. Clones are one clock.
-#[derive(Debug, Clone)]
-pub struct WitnessedClock(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    begun: Instant,
-    known: Mutex<Known>,
-}
+#[derive(Debug, Clone, Default)]
+pub struct WitnessedClock(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
     present: Present,
-    /// This machine's clock was said to be wrong.
-    wrong: bool,
+    /// What of the clocks was logged last.
+    told: Option<Discriminant<Standing>>,
 }
 
 impl WitnessedClock {
@@ -50,8 +51,7 @@ impl WitnessedClock {
     /// # Errors
     /// Where the configuration cannot be used.
     pub fn listening(config: kube::Config) -> kube::Result<(Client, Self)> {
-        let inner = Inner { begun: Instant::now(), known: Mutex::default() };
-        let clock = Self(Arc::new(inner));
+        let clock = Self::default();
         let listens = clock.clone();
         let layer = MapFutureLayer::new(move |answer| listens.clone().listen(answer));
         Ok((ClientBuilder::try_from(config)?.with_layer(&layer).build(), clock))
@@ -61,74 +61,103 @@ impl WitnessedClock {
         self,
         answer: impl Future<Output = Result<http::Response<B>, E>>,
     ) -> Result<http::Response<B>, E> {
-        let sent = self.0.begun.elapsed();
+        let sent = since_boot();
         let answer = answer.await;
-        if let Ok(said) = answer.as_ref().map(|answer| date(answer.headers()))
-            && let Some(said) = said
-        {
-            let mut known = self.0.known.lock();
-            known.present.hear(said, sent, self.0.begun.elapsed());
+        if let Some(said) = answer.as_ref().ok().and_then(|answer| date(answer.headers())) {
+            self.0.lock().present.hear(said, sent, since_boot());
         }
         answer
-    }
-
-    /// By how much this machine's clock is ahead of the API server's, where that has said the time.
-    fn skew(&self) -> Option<SignedDuration> {
-        let known = self.0.known.lock();
-        known.present.skew(Timestamp::now(), self.0.begun.elapsed())
     }
 
     /// Waits until this machine's clock and the API server's agree, and says what is wrong while they do not. Once begun, a
     /// clock that leaps is outvoted; until then nobody can tell which of the two is right, and to wait harms no mail.
     pub async fn agree(&self, client: &Client) {
+        let mut pause = Duration::from_secs(1);
         loop {
             // Whatever it answers, also that this is forbidden, says the time.
-            let asked = client.apiserver_version().await;
-            match self.skew() {
-                Some(skew) if skew.abs() > SKEW => tracing::error!(
-                    seconds = skew.as_secs(),
-                    "this machine's clock and the API server's differ by more than {} minutes (it is {} here). Nothing is done until they agree: set the one that is wrong, and let NTP keep both",
-                    SKEW.as_mins(),
-                    Timestamp::now()
+            let asked = tokio::time::timeout(AGAIN, client.apiserver_version()).await;
+            let now = Timestamp::now();
+            let begun = self.0.lock().present.begin(now, since_boot());
+            match (begun, asked) {
+                (Ok(()), _) => return,
+                (Err(Unready::Apart(apart)), _) => tracing::error!(
+                    "this machine's clock is {} the API server's (it is {now} here). Nothing is done until they agree to {} seconds: set the one that is wrong, and let NTP keep both",
+                    against(apart),
+                    TOLERANCE.as_secs()
                 ),
-                Some(_) => return,
-                None if asked.is_ok() => {
+                (Err(Unready::Unheard), Ok(Ok(_) | Err(kube::Error::Api(_)))) => {
                     tracing::warn!(
                         "the API server's answers do not say the time (Date); this machine's clock is believed alone"
                     );
                     return;
                 }
-                None => tracing::warn!("the API server does not answer; it is asked again"),
+                (Err(Unready::Unheard), Ok(Err(error))) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the API server cannot be asked; it is tried again. It is {now} by this machine's clock: one that is wrong makes certificates seem invalid"
+                ),
+                (Err(Unready::Unheard), Err(_)) => {
+                    tracing::warn!("the API server does not answer; it is asked again");
+                }
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(AGAIN);
         }
+    }
+
+    fn tell(&self) -> Told {
+        let mut known = self.0.lock();
+        let told = known.present.tell(Timestamp::now(), since_boot());
+        let standing = discriminant(&told.standing);
+        if known.told.replace(standing).is_some_and(|before| before != standing) {
+            log(told.standing);
+        }
+        told
+    }
+}
+
+/// How one clock is against another.
+fn against(apart: SignedDuration) -> String {
+    let way = if apart.is_negative() { "behind" } else { "ahead of" };
+    format!("{} s {way}", apart.as_secs().abs())
+}
+
+fn log(standing: Standing) {
+    match standing {
+        Standing::Agreed => tracing::info!("the clocks of this machine and of the API server agree again"),
+        Standing::MachineOff(apart) => tracing::warn!(
+            "this machine's clock is {} the API server's and what was counted; time goes on without it. Set it, and let NTP keep it",
+            against(apart)
+        ),
+        Standing::ServerOff(apart) => tracing::warn!(
+            "the API server's clock is {} this machine's and what was counted; time goes on without it. Set it, and let NTP keep it",
+            against(apart)
+        ),
+        Standing::Doubtful { server, own } => tracing::error!(
+            "the API server's clock is {} what was counted, and this machine's {}: nobody can tell which is right. Nothing is decided until they agree; set the one that is wrong, and let NTP keep both",
+            against(server),
+            against(own)
+        ),
     }
 }
 
 impl Clock for WitnessedClock {
     fn now(&self) -> Timestamp {
-        let mut known = self.0.known.lock();
-        let own = Timestamp::now();
-        let now = known.present.tell(own, self.0.begun.elapsed());
-        let ahead = own.duration_since(now);
-        let wrong = ahead.abs() > WRONG;
-        if wrong != std::mem::replace(&mut known.wrong, wrong) {
-            if wrong {
-                tracing::warn!(
-                    seconds = ahead.as_secs(),
-                    "this machine's clock is off; the API server's time is gone by. Set it, and let NTP keep it"
-                );
-            } else {
-                tracing::info!("this machine's clock is right again");
-            }
+        self.tell().present
+    }
+
+    fn sure(&self) -> Result<Timestamp, Error> {
+        let Told { present, standing } = self.tell();
+        match standing {
+            Standing::Doubtful { .. } => Err(Error::Clocks),
+            _ => Ok(present),
         }
-        now
     }
 }
 
 impl Collector for WitnessedClock {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(skew) = self.skew() else { return Ok(()) };
+        let skew = self.0.lock().present.skew(Timestamp::now(), since_boot());
+        let Some(skew) = skew else { return Ok(()) };
         let gauge = ConstGauge::new(skew.as_secs_f64());
         let metric = encoder.encode_descriptor(
             "clock_skew_seconds",
@@ -148,7 +177,64 @@ fn date(headers: &HeaderMap) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use axum::Router;
+    use http::StatusCode;
+
     use super::*;
+
+    /// An API server whose clock is off by so many seconds.
+    async fn server(off: &Arc<AtomicI64>) -> kube::Config {
+        let off = Arc::clone(off);
+        let answer = move || {
+            let now =
+                Timestamp::now().checked_add(SignedDuration::from_secs(off.load(Ordering::Relaxed))).unwrap();
+            let date = rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).unwrap();
+            let status =
+                r#"{"kind":"Status","status":"Failure","code":403,"reason":"Forbidden","message":"no"}"#;
+            async move {
+                (
+                    StatusCode::FORBIDDEN,
+                    [("date", date), ("content-type", "application/json".to_owned())],
+                    status,
+                )
+            }
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(axum::serve(listener, Router::new().fallback(answer)).into_future());
+        kube::Config::new(uri)
+    }
+
+    fn error(clock: &WitnessedClock) -> i64 {
+        clock.now().duration_since(Timestamp::now()).as_secs()
+    }
+
+    #[tokio::test]
+    async fn an_api_server_whose_clock_leaps_is_not_believed() {
+        let off = Arc::new(AtomicI64::new(0));
+        let (client, clock) = WitnessedClock::listening(server(&off).await).unwrap();
+        clock.agree(&client).await;
+        assert!((-2..=0).contains(&error(&clock)));
+        for (leap, doubt) in [(-86_400, false), (86_400, true), (0, false)] {
+            off.store(leap, Ordering::Relaxed);
+            client.apiserver_version().await.unwrap_err();
+            assert!((-2..=0).contains(&error(&clock)), "{leap}: {}", error(&clock));
+            assert_eq!(clock.sure().is_err(), doubt, "{leap}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_begins_while_the_clocks_differ() {
+        let off = Arc::new(AtomicI64::new(-90));
+        let (client, clock) = WitnessedClock::listening(server(&off).await).unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(500), clock.agree(&client)).await;
+        assert!(waits.is_err(), "it has begun");
+        off.store(-20, Ordering::Relaxed);
+        clock.agree(&client).await;
+        assert!((-22..=-20).contains(&error(&clock)), "by the API server: {}", error(&clock));
+    }
 
     #[test]
     fn the_date_of_an_answer_is_read() {

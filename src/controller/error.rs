@@ -22,6 +22,11 @@ pub enum Error {
     /// The decision is too old to be carried out; decide again.
     #[error("the controller was held up for too long after it had decided; deciding again")]
     Late,
+    /// It cannot be told what time it is.
+    #[error(
+        "the clocks of this machine and of the API server differ, and nobody can tell which is right; nothing is decided until they agree"
+    )]
+    Clocks,
     /// A key could not be made.
     #[error("making a key: {0}")]
     Key(#[from] KeyError),
@@ -81,7 +86,7 @@ impl Error {
                 }
                 _ => Class::Transient,
             },
-            Self::Key(_) | Self::Worker => Class::Transient,
+            Self::Clocks | Self::Key(_) | Self::Worker => Class::Transient,
             Self::Json { .. } => Class::Refused,
         }
     }

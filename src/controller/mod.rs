@@ -139,7 +139,7 @@ async fn reconcile_domain(
     {
         return report::refuse(ctx, domain, &refusal).await;
     }
-    let now = ctx.clock.now();
+    let now = ctx.clock.sure()?;
     let (known, keys) = match &glance {
         Some(glance) => (glance.left.clone(), None),
         None => {

@@ -130,7 +130,7 @@ async fn empty(ctx: &Context, api: &Api<Secret>, name: &str, domain: &DkimDomain
         return Ok(());
     }
     let which = Preconditions { uid: secret.uid(), resource_version: None };
-    secret::hollow(&mut secret, &parsed, later(ctx.clock.now(), longest_lag(ctx)))?;
+    secret::hollow(&mut secret, &parsed, later(ctx.clock.sure()?, longest_lag(ctx)))?;
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     match api.replace(name, &params, &secret).await {
         Ok(_) => Ok(()),
@@ -236,7 +236,7 @@ pub async fn sweep(guard: Arc<DeserializeGuard<DkimRecordSet>>, ctx: Arc<Context
     if set.spec.orphaned {
         return Ok(Action::await_change());
     }
-    let now = ctx.clock.now();
+    let now = ctx.clock.sure()?;
     let records = set.spec.placements().flat_map(|place| place.records);
     let ends = records.filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
     match ends {

@@ -142,10 +142,7 @@ pub async fn run(
         client: client.clone(),
         namespace: options.namespace.clone(),
         providers: providers.clone(),
-        now: Arc::new({
-            let ctx = ctx.clone();
-            move || ctx.clock.now()
-        }),
+        clock: ctx.clock.clone(),
     }));
     let publications = Controller::for_stream(sets_published, record_sets.clone())
         .with_config(Config::default().concurrency(options.concurrency.max(1)))

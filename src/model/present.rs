@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::keyring::later;
 
-/// How far this machine's clock and the API server's may differ at first: beyond it one of them is wrong, and nobody can tell
-/// which (five minutes, as for Kerberos, RFC 4120 §5.2.1, and TSIG, RFC 8945 §10).
-pub const SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// How far clocks may differ. A node without NTP is off by seconds; a receiver's resolver that a step of this length would
+/// break has to have asked within it.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(30);
 /// What is added to whole seconds that were rounded down.
 const ROUNDED: SignedDuration = SignedDuration::from_secs(1);
 
@@ -33,7 +33,44 @@ fn signed(span: Duration) -> SignedDuration {
     SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX)
 }
 
-/// Tells the present. Every `count` is a span since the same moment, of a clock that nobody sets (monotonic).
+/// How the clocks stand to each other. Spans are positive where what is named is ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// They agree, or nothing but this machine's is known.
+    Agreed,
+    /// This machine's is off, against the other two.
+    MachineOff(SignedDuration),
+    /// The API server's is behind the other two.
+    ServerOff(SignedDuration),
+    /// Nobody can tell: the API server's is ahead of the other two, which stood still if this machine was paused; or all differ.
+    Doubtful {
+        /// The API server's against the count.
+        server: SignedDuration,
+        /// This machine's against the count.
+        own: SignedDuration,
+    },
+}
+
+/// What was told of the present.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// The present; in doubt the earliest that it can be.
+    pub present: Timestamp,
+    /// How sure that is.
+    pub standing: Standing,
+}
+
+/// Why there is no present to begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unready {
+    /// The API server has not said the time.
+    Unheard,
+    /// The clocks differ too much: this machine's against the API server's.
+    Apart(SignedDuration),
+}
+
+/// Tells the present. Every `count` is a span since the same moment, of a clock that nobody sets and that counts on while the
+/// machine sleeps.
 #[derive(Debug, Default)]
 pub struct Present {
     /// The API server's time, at the earliest that its answers allow.
@@ -53,14 +90,33 @@ impl Present {
         }
     }
 
+    /// Begins with the API server's time, so that controllers on any machine agree, where this machine's clock says the same.
+    ///
+    /// # Errors
+    /// [`Unready`]: one of the two is wrong, and nobody can tell which.
+    pub fn begin(&mut self, own: Timestamp, count: Duration) -> Result<(), Unready> {
+        let server = self.server.ok_or(Unready::Unheard)?.at(count);
+        let apart = own.duration_since(server);
+        if apart.abs() > TOLERANCE {
+            return Err(Unready::Apart(apart));
+        }
+        self.last = Some(Mark { time: server, count });
+        Ok(())
+    }
+
     /// The present, where this machine's clock says `own`: the middle one of the three.
-    pub fn tell(&mut self, own: Timestamp, count: Duration) -> Timestamp {
-        let server = self.server.map(|mark| mark.at(count));
-        let counted = self.last.map(|mark| mark.at(count)).or(server);
-        let mut three = [own, server.unwrap_or(own), counted.unwrap_or(own)];
+    pub fn tell(&mut self, own: Timestamp, count: Duration) -> Told {
+        let server = self.server.map_or(own, |mark| mark.at(count));
+        let counted = self.last.map_or(server, |mark| mark.at(count));
+        let standing = match self.server {
+            Some(_) => standing(own, server, counted),
+            None => Standing::Agreed,
+        };
+        let mut three = [own, server, counted];
         three.sort_unstable();
-        self.last = Some(Mark { time: three[1], count });
-        three[1]
+        let present = if matches!(standing, Standing::Doubtful { .. }) { counted } else { three[1] };
+        self.last = Some(Mark { time: present, count });
+        Told { present, standing }
     }
 
     /// By how much this machine's clock is ahead of the API server's; negative where it is behind, none where the API server
@@ -71,94 +127,20 @@ impl Present {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const EPOCH: i64 = 1_800_000_000;
-    const ROUND_TRIP: u64 = 40;
-
-    /// The true time at a count of milliseconds.
-    fn truth(millis: u64) -> Timestamp {
-        later(Timestamp::from_second(EPOCH).unwrap(), signed(Duration::from_millis(millis)))
-    }
-
-    fn off(time: Timestamp, seconds: i64) -> Timestamp {
-        time.checked_add(SignedDuration::from_secs(seconds)).unwrap()
-    }
-
-    /// An answer that arrives now, of a server whose clock is off.
-    fn answer(present: &mut Present, millis: u64, ahead: i64) {
-        let made = off(truth(millis - ROUND_TRIP / 2), ahead);
-        let said = Timestamp::from_second(made.as_second()).unwrap();
-        present.hear(said, Duration::from_millis(millis - ROUND_TRIP), Duration::from_millis(millis));
-    }
-
-    fn told(present: &mut Present, millis: u64, ahead: i64) -> f64 {
-        let now = present.tell(off(truth(millis), ahead), Duration::from_millis(millis));
-        now.duration_since(truth(millis)).as_secs_f64()
-    }
-
-    #[test]
-    fn a_server_that_was_never_heard_leaves_this_machine_s_clock() {
-        let mut present = Present::default();
-        for ahead in [0_i32, 86_400, -86_400] {
-            assert_eq!(told(&mut present, 1_000, ahead.into()), f64::from(ahead));
-        }
-        assert_eq!(present.skew(truth(2_000), Duration::from_millis(2_000)), None);
-    }
-
-    #[test]
-    fn at_first_the_server_s_time_is_taken() {
-        for ahead in [-250, -3, 3, 250] {
-            let mut present = Present::default();
-            answer(&mut present, 1_000, 0);
-            let error = told(&mut present, 1_000, ahead);
-            assert!((-1.1..=0.0).contains(&error), "{ahead}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_answer_that_was_long_under_way_says_nothing_new() {
-        let mut present = Present::default();
-        answer(&mut present, 1_000, 0);
-        let slow = Timestamp::from_second(EPOCH + 1).unwrap();
-        present.hear(slow, Duration::from_millis(1_500), Duration::from_secs(31));
-        let skew = present.skew(truth(31_000), Duration::from_secs(31)).unwrap();
-        assert!(skew <= SignedDuration::from_millis(1_100), "{skew:?}");
-    }
-
-    proptest! {
-        /// Whichever clock leaps, and however often, as long as one does at a time: the present neither runs ahead, nor falls
-        /// behind by more than the rounding of what is heard.
-        #[test]
-        fn one_clock_that_leaps_is_outvoted(
-            steps in prop::collection::vec((50_u64..90_000, any::<bool>(), -400_000_000_i64..400_000_000), 1..60),
-        ) {
-            let mut present = Present::default();
-            let mut millis = 1_000;
-            answer(&mut present, millis, 0);
-            told(&mut present, millis, 0);
-            for (passed, of_server, leap) in steps {
-                millis += passed;
-                let (own, server) = if of_server { (0, leap) } else { (leap, 0) };
-                answer(&mut present, millis, server);
-                let error = told(&mut present, millis, own);
-                prop_assert!((-1.1..=0.05).contains(&error), "{error} at {millis}");
-            }
-        }
-
-        /// Where both clocks jump alike, as when the machine of both slept, the present follows.
-        #[test]
-        fn two_that_agree_are_followed(leap in -400_000_000_i64..400_000_000) {
-            let mut present = Present::default();
-            answer(&mut present, 1_000, 0);
-            told(&mut present, 1_000, 0);
-            answer(&mut present, 2_000, leap);
-            let error = told(&mut present, 2_000, leap) - f64::from(i32::try_from(leap).unwrap());
-            prop_assert!((-1.1..=0.05).contains(&error), "{error}");
-        }
+fn standing(own: Timestamp, server: Timestamp, counted: Timestamp) -> Standing {
+    let far = |span: SignedDuration| span.abs() > TOLERANCE;
+    let of_own = own.duration_since(counted);
+    let of_server = server.duration_since(counted);
+    match (far(of_own), far(of_server)) {
+        (false, false) => Standing::Agreed,
+        (true, false) => Standing::MachineOff(of_own),
+        // Nothing makes a machine count too much.
+        (false, true) if of_server.is_negative() => Standing::ServerOff(of_server),
+        // Both moved alike: this machine was paused, and is right again; or both were set.
+        (true, true) if !far(own.duration_since(server)) => Standing::Agreed,
+        _ => Standing::Doubtful { server: of_server, own: of_own },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,15 +14,8 @@ mod rfc2136;
 mod sets;
 mod sight;
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
-
 pub use publisher::{Publisher, Settings};
 pub use rfc2136::UpdateError;
-
-/// Where time comes from.
-pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Finalizer on record sets whose records are with publishers: those are withdrawn before the object goes.
 pub const FINALIZER: &str = "dkim-operator.io/publish";

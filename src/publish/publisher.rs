@@ -14,13 +14,13 @@ use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use super::FINALIZER;
 use super::book::{ahead, forget, is_withdrawn, known, names};
 use super::memory::{Basis, Memory};
 use super::rfc2136::{Desk, Zone};
 use super::sets::Sets;
-use super::{FINALIZER, Now};
 use crate::api::{DkimProvider, DkimRecordSet, DkimRecordSetStatus, PublishState, Verification};
-use crate::controller::{Class, Error};
+use crate::controller::{Class, Clock, Error};
 use crate::jitter::jitter;
 use crate::model::publishing::{Book, Plan, plan};
 use bring::Round;
@@ -42,7 +42,7 @@ pub struct Settings {
     /// All providers: how DNS is asked.
     pub providers: Store<DkimProvider>,
     /// Where time comes from.
-    pub now: Now,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Publishes record sets.
@@ -87,7 +87,7 @@ impl Publisher {
         let name = set.name_any();
         let held = set.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
         let deleted = set.metadata.deletion_timestamp.as_ref().map(|at| at.0);
-        let now = (self.settings.now)();
+        let now = self.settings.clock.sure()?;
         let known = known(set, held);
         let places = match plan(&Book { spec: &set.spec, status: &known, deleted, now }) {
             Plan::Places(places) => places,
@@ -113,7 +113,8 @@ impl Publisher {
         let version = self.write_down(set, &ahead).await?;
         let Round { mut status, written, beside } = self.bring_all(set, &places, &ahead).await?;
         self.tidy(set, &places, &written).await;
-        self.leave(set, &places, &beside, &mut status).await;
+        let now = self.settings.clock.sure()?;
+        self.leave(set, &places, &beside, &mut status, now).await;
         let withdrawn = deleted.is_some() && is_withdrawn(&places, &status);
         let forgotten = forget(&places, &mut status);
         if set.status.as_ref() != Some(&status) {
@@ -175,7 +176,7 @@ impl Publisher {
     }
 
     fn rest(&self, set: &DkimRecordSet, name: &str, status: &DkimRecordSetStatus) -> Duration {
-        let now = (self.settings.now)();
+        let now = self.settings.clock.now();
         let waits = status.places.iter().any(|place| {
             let open = place.records.iter().any(|record| record.state != PublishState::Published);
             open || (place.leaving && place.withdraw_at.is_none())

@@ -9,9 +9,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::error::TellError;
+use crate::uptime::since_boot;
 
 /// How much of a hook's output is shown where it fails.
 const SHOWN: usize = 500;
@@ -157,12 +157,7 @@ impl Tell {
     }
 }
 
-/// This moment, as the kernel says when processes have begun: by how long it runs.
-pub fn since_boot() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
-}
-
-/// When a process has begun, on the same clock.
+/// When a process has begun, counted like [`since_boot`].
 fn begun(id: i32) -> io::Result<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
     // The 22nd field; the second is its name in parentheses, with anything in it.

@@ -11,11 +11,12 @@ use super::disk::Disk;
 use super::error::SyncError;
 use super::keeper::{Due, Keeper};
 use super::pace::GATHER;
-use super::tell::{Tell, Told, since_boot};
+use super::tell::{Tell, Told};
 use super::wanted::Wanted;
 use super::{Format, SyncOptions};
 use crate::metrics::Metrics;
 use crate::signing::{KeyEvent, KeySet};
+use crate::uptime::since_boot;
 
 /// How often a signer is looked for that is not found.
 pub const LOOK: Duration = Duration::from_secs(1);

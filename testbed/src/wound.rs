@@ -50,8 +50,23 @@ impl WoundClock {
     }
 }
 
+impl Drop for WoundClock {
+    /// The library leaves shared memory behind for each process that was killed.
+    fn drop(&mut self) {
+        let entries = std::fs::read_dir("/dev/shm").into_iter().flatten().flatten();
+        for entry in entries {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let process =
+                ["faketime_shm_", "sem.faketime_sem_"].iter().find_map(|start| name.strip_prefix(start));
+            if process.is_some_and(|id| !Path::new("/proc").join(id).exists()) {
+                drop(std::fs::remove_file(entry.path()));
+            }
+        }
+    }
+}
+
 fn library() -> Result<PathBuf> {
-    let of_machine = |directory: std::fs::DirEntry| directory.path().join("faketime/libfaketime.so.1");
+    let of_machine = |directory: std::fs::DirEntry| directory.path().join("faketime/libfaketimeMT.so.1");
     let mut all =
         std::fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| entry.ok().map(of_machine));
     let missing = || Error::PackageMissing { name: "libfaketime".to_owned() };

@@ -154,9 +154,9 @@ impl Publisher {
     }
 
     fn desk(&self, zone: Zone) -> Desk {
-        let Settings { client, namespace, now, .. } = &self.settings;
+        let Settings { client, namespace, clock, .. } = &self.settings;
         let mut desks = self.desks.lock();
-        let open = || Desk::open(client.clone(), namespace, zone.clone(), now.clone());
+        let open = || Desk::open(client.clone(), namespace, zone.clone(), clock.clone());
         desks.entry(zone.clone()).or_insert_with(open).clone()
     }
 

@@ -20,8 +20,8 @@ impl Publisher {
         places: &[Place],
         beside: &BTreeMap<String, DnsName>,
         status: &mut DkimRecordSetStatus,
+        now: Timestamp,
     ) {
-        let now = (self.settings.now)();
         let published: Vec<String> = status
             .places
             .iter()

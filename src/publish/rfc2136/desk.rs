@@ -1,6 +1,7 @@
 //! One desk for each zone of a server: what is handed in while an update is under way goes together into the next one.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -12,9 +13,9 @@ use super::client::{self, Target, UpdateError};
 use super::tsig::{Key, KeyFault};
 use super::update;
 use crate::api::Rfc2136;
+use crate::controller::Clock;
 use crate::model::name::DnsName;
 use crate::model::publishing::{Change, Data, Kind};
-use crate::publish::Now;
 use crate::wipe::wipe;
 
 /// Most jobs that wait.
@@ -70,10 +71,10 @@ pub struct Desk {
 impl Desk {
     /// Opens a desk. Its task ends with its last handle.
     #[must_use]
-    pub fn open(client: Client, namespace: &str, zone: Zone, now: Now) -> Self {
+    pub fn open(client: Client, namespace: &str, zone: Zone, clock: Arc<dyn Clock>) -> Self {
         let (jobs, waiting) = mpsc::channel(QUEUE);
         let secrets = Api::namespaced(client, namespace);
-        tokio::spawn(Clerk { secrets, namespace: namespace.to_owned(), zone, now }.work(waiting));
+        tokio::spawn(Clerk { secrets, namespace: namespace.to_owned(), zone, clock }.work(waiting));
         Self { jobs }
     }
 
@@ -93,7 +94,7 @@ struct Clerk {
     secrets: Api<Secret>,
     namespace: String,
     zone: Zone,
-    now: Now,
+    clock: Arc<dyn Clock>,
 }
 
 impl Clerk {
@@ -157,7 +158,7 @@ impl Clerk {
             key_name: &self.zone.key_name,
             kind: self.zone.kind,
         };
-        let now = u64::try_from((self.now)().as_second()).unwrap_or_default();
+        let now = u64::try_from(self.clock.now().as_second()).unwrap_or_default();
         client::send(target, message, key, now).await
     }
 
