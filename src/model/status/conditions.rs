@@ -3,16 +3,16 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Facts, LaneFacts, records, still_using};
-use crate::api::{ConditionType, Delegation, Reason};
+use super::{Facts, LaneFacts};
+use crate::api::{ConditionType, Reason};
 use crate::model::acceptance::Refusal;
-use crate::model::diagnosis::{self, KeyEvidence, RecordState};
-use crate::model::home::Home;
 use crate::model::keyring::{Keyring, Link, Mode, Phase};
-use crate::model::rotation::Wait;
 use crate::model::selector::SlotId;
-use crate::model::vault::FormerHome;
 use crate::model::words;
+
+mod dns;
+mod moves;
+mod rotations;
 
 /// One condition without its times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,12 +82,12 @@ pub(super) fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
         let first = verdict(primary);
         second.map(verdict).filter(|other| first.holds && !other.holds).unwrap_or(first)
     };
-    let keys = both(&|lane| keys(facts, lane));
-    let records = both(&|lane| published_records(facts, lane));
-    let cnames = both(&|lane| cnames(facts, lane));
+    let keys = both(&|lane| dns::keys(facts, lane));
+    let records = both(&|lane| dns::published_records(facts, lane));
+    let cnames = both(&|lane| dns::cnames(facts, lane));
     let enabled = enabled(facts, primary, &keys, &records, &cnames);
-    let rotating = rotating(facts, primary);
-    let blocked = both_blocked(facts, primary, second);
+    let rotating = rotations::rotating(facts, primary);
+    let blocked = rotations::both_blocked(facts, primary, second);
     let ready = ready(facts, second, &enabled, &keys, &records, &cnames);
     let mut all = vec![ready.clone()];
     if !ready.holds {
@@ -95,7 +95,7 @@ pub(super) fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
     }
     all.push(Verdict::new(ConditionType::Accepted, true, Reason::Accepted, "the spec is in order"));
     all.extend([keys, records, cnames, enabled, rotating, blocked]);
-    all.extend(moving(facts));
+    all.extend(moves::moving(facts));
     all
 }
 
@@ -132,174 +132,6 @@ fn ready(
     }
     let holds = primary.mode == Mode::Default;
     Verdict::new(type_, holds, Reason::SigningAsProvider, enabled.message.clone())
-}
-
-/// A move to other names; told only while there is one.
-fn moving(facts: &Facts<'_>) -> Option<Verdict> {
-    let moving = facts.vault.moving.as_ref()?;
-    let (from, to) = (&facts.vault.home, &moving.to);
-    let what = format!(
-        "the keys move from SELECTOR-{}._domainkey.{} to SELECTOR-{}._domainkey.{}",
-        from.guid, from.initial_domain, to.guid, to.initial_domain
-    );
-    let next = match moving.announced {
-        None => "the new names are being published; leave your records as they are",
-        Some(_) => {
-            "publish the records that status.records shows; the old ones go on working until all of them lead to the new names"
-        }
-    };
-    let copied = moving.announced.and_then(|_| copied(facts));
-    let waits: String =
-        [copied, leaving_second(facts)].into_iter().flatten().map(|waits| format!(". {waits}")).collect();
-    let message = format!("{what}: {next}{waits}");
-    Some(Verdict::new(ConditionType::Moving, true, Reason::NamesChanging, message))
-}
-
-/// A move goes no further while the tenant's DNS host hides where the CNAMEs lead by which mail is signed.
-fn copied(facts: &Facts<'_>) -> Option<String> {
-    let signs = facts.lanes.iter().filter(|(_, lane)| lane.keyring.mode == Mode::Domain);
-    let rows = signs.flat_map(|(_, lane)| records::of(lane, facts.order.delegation));
-    let names: Vec<String> =
-        rows.filter(|(_, state, _)| *state == RecordState::Flattened).map(|(_, _, row)| row.name).collect();
-    let (last, others) = names.split_last()?;
-    let names = if others.is_empty() { last.clone() } else { format!("{} and {last}", others.join(", ")) };
-    Some(format!(
-        "The move waits: your DNS host shows a copy of the key at {names} instead of the CNAME, so it cannot be seen where it leads. Turn flattening (ALIAS, ANAME) off there, so that each CNAME shows; or set spec.guid and spec.providerRef back to call the move off. Mail goes on verifying until then"
-    ))
-}
-
-/// A move goes no further while keys of a second signature drain that is asked for no more: nobody looks for them at new names.
-fn leaving_second(facts: &Facts<'_>) -> Option<String> {
-    let ring = facts.vault.rings.second.as_ref().filter(|_| facts.order.lanes.second.is_none())?;
-    let phases = || ring.slots.iter().map(|(_, slot)| &slot.phase);
-    let who = if phases().any(|phase| matches!(phase, Phase::Draining { held: true, .. })) {
-        format!(": {} them", still_using(&facts.signers.behind))
-    } else {
-        let until = phases().filter_map(|phase| match phase {
-            Phase::Draining { until, .. } | Phase::Revoked { until, .. } => Some(*until),
-            _ => None,
-        });
-        until.max().map(|at| format!(" until {}", words::moment(at))).unwrap_or_default()
-    };
-    Some(format!(
-        "The move waits for the keys of the second signature, which spec.secondSignature no longer asks for; they stay published for mail under way{who}"
-    ))
-}
-
-fn keys(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
-    let type_ = ConditionType::KeysGenerated;
-    let ring = lane.keyring;
-    if facts.keys_lost {
-        return Verdict::new(
-            type_,
-            false,
-            Reason::KeysLost,
-            "private keys were lost; new ones are made as their slots drain",
-        );
-    }
-    if let Some(fault) = facts.import_fault {
-        return Verdict::new(type_, false, Reason::ImportFailed, fault);
-    }
-    if SlotId::ALL.into_iter().all(|s| ring.slots[s].phase.key().is_some()) {
-        return Verdict::new(type_, true, Reason::KeysReady, "both slots hold a key");
-    }
-    Verdict::new(type_, false, Reason::KeysPending, "keys are being made; nothing to do")
-}
-
-fn published_records(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
-    let type_ = ConditionType::RecordsPublished;
-    let ring = lane.keyring;
-    let mut unclear = None;
-    for (slot, state) in ring.slots.iter() {
-        let (Some(key), Some(seen)) = (state.phase.key(), &lane.observation) else { continue };
-        let name = &lane.question.slots[slot].target;
-        match diagnosis::key_evidence(&seen.slots[slot].target_txt, &key.fingerprint) {
-            KeyEvidence::Differs { .. } | KeyEvidence::Absent
-                if !matches!(state.phase, Phase::Generated { .. }) =>
-            {
-                if let Some(told) = &facts.publishing {
-                    return Verdict::new(type_, false, told.reason, told.message.clone());
-                }
-                return Verdict::new(
-                    type_,
-                    false,
-                    Reason::RecordsContradicted,
-                    format!(
-                        "DNS does not have our key at {name}; the mail provider must see that the zone {} is delegated to {} and that they run",
-                        facts.vault.home.zone.apex,
-                        servers(facts)
-                    ),
-                );
-            }
-            KeyEvidence::Unknown { why } => {
-                unclear.get_or_insert(format!("asked for {name}: {why}"));
-            }
-            _ => {}
-        }
-    }
-    let waits = SlotId::ALL.into_iter().any(|s| !published(ring, s));
-    if waits {
-        if let Some(told) = &facts.publishing {
-            return Verdict::new(type_, false, told.reason, told.message.clone());
-        }
-        let why = unclear.map(|why| format!(" ({why})")).unwrap_or_default();
-        return Verdict::new(
-            type_,
-            false,
-            Reason::RecordsPending,
-            format!(
-                "our TXT records are not all seen in DNS yet{why}; if this lasts, the mail provider must check that the zone {} is delegated to {}",
-                facts.vault.home.zone.apex,
-                servers(facts)
-            ),
-        );
-    }
-    Verdict::new(type_, true, Reason::RecordsSeen, "our TXT records are in DNS")
-}
-
-fn servers(facts: &Facts<'_>) -> &'static str {
-    match facts.order.home.zone.outlet {
-        None => "the operator's DNS servers",
-        Some(_) => "the DNS servers on which the records are published",
-    }
-}
-
-fn published(ring: &Keyring, slot: SlotId) -> bool {
-    matches!(ring.slots[slot].phase, Phase::Published { .. } | Phase::Active { .. } | Phase::Draining { .. })
-}
-
-fn cnames(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
-    let type_ = ConditionType::CnamesVerified;
-    let ring = lane.keyring;
-    let missing: Vec<SlotId> =
-        SlotId::ALL.into_iter().filter(|s| matches!(ring.slots[*s].link, Link::Down { .. })).collect();
-    let delegation = facts.order.delegation;
-    if missing.is_empty() {
-        let what = match delegation {
-            Delegation::Cname => "both CNAMEs are in DNS",
-            Delegation::Txt => "the keys that you publish are in DNS",
-        };
-        return Verdict::new(type_, true, Reason::CnamesSeen, what);
-    }
-    let mut parts = Vec::new();
-    let mut clear = false;
-    let drains = ring.mode == Mode::Default && !facts.vault.former.is_empty();
-    for (slot, state, row) in records::of(lane, delegation) {
-        if missing.contains(&slot) {
-            clear |= !state.is_unclear();
-            let name = row.name;
-            parts.push(match lane.observation {
-                None => format!("{name} has not been looked at yet."),
-                Some(_) if state == RecordState::Flattened && drains => format!(
-                    "{} It counts only once the names of before a move are gone, of which the copy may have been made.",
-                    row.diagnosis
-                ),
-                Some(_) => row.diagnosis,
-            });
-        }
-    }
-    let reason = if clear || lane.observation.is_none() { Reason::CnamesMissing } else { Reason::DnsUnclear };
-    Verdict::new(type_, false, reason, parts.join(" "))
 }
 
 fn enabled(
@@ -388,103 +220,4 @@ fn settled(ring: &Keyring) -> String {
         })
         .min();
     until.map(|at| format!(" until {}", words::moment(at))).unwrap_or_default()
-}
-
-fn rotating(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
-    let type_ = ConditionType::Rotating;
-    let ring = lane.keyring;
-    let key_held =
-        ring.slots.iter().any(|(_, slot)| matches!(slot.phase, Phase::Draining { held: true, .. }));
-    if let Some(held) = names_held(facts).filter(|_| !key_held) {
-        return Verdict::new(type_, true, Reason::SignerBehind, held);
-    }
-    let Some(active) = ring.active() else {
-        return Verdict::new(type_, false, Reason::Idle, "no key signs yet, so there is nothing to rotate");
-    };
-    let other = active.other();
-    let selector = &ring.slots[other].selector;
-    match &ring.slots[other].phase {
-        Phase::Draining { held: true, .. } => Verdict::new(
-            type_,
-            true,
-            Reason::SignerBehind,
-            format!(
-                "{} the key before, in {selector}{}; it stays published until no signer uses it. The mail provider must look at it: its log says what hinders it",
-                still_using(&facts.signers.behind),
-                since(ring, active)
-            ),
-        ),
-        Phase::Revoked { until, .. } => Verdict::new(
-            type_,
-            true,
-            Reason::Revoking,
-            format!(
-                "the key before, in {selector}, is published as revoked until {}; the next one comes after that",
-                words::moment(*until)
-            ),
-        ),
-        Phase::Draining { until, .. } => Verdict::new(
-            type_,
-            true,
-            Reason::Draining,
-            format!(
-                "the key before, in {selector}, stays published until {} for mail under way",
-                words::moment(*until)
-            ),
-        ),
-        Phase::Empty | Phase::Generated { .. } => Verdict::new(
-            type_,
-            ring.log.count > 0,
-            Reason::PreparingNext,
-            format!("the next key, in {selector}, is being published"),
-        ),
-        Phase::Published { .. } | Phase::Active { .. } => {
-            Verdict::new(type_, false, Reason::Idle, format!("the next key, in {selector}, is ready"))
-        }
-    }
-}
-
-/// That a signer still signs by names of before a move.
-fn names_held(facts: &Facts<'_>) -> Option<String> {
-    // What a CNAME may still lead to is held as well, with no signer being behind.
-    let by_signer = |former: &&FormerHome| former.held && (!former.reached || facts.signers.former_in_use);
-    let Home { guid, initial_domain, .. } = &facts.vault.former.iter().find(by_signer)?.home;
-    Some(format!(
-        "{} the names of before a move, SELECTOR-{guid}._domainkey.{initial_domain}; they stay published until no signer does. The mail provider must look at it: its log says what hinders it",
-        still_using(&facts.signers.behind)
-    ))
-}
-
-/// When signers were told to use the active key.
-fn since(ring: &Keyring, active: SlotId) -> String {
-    match ring.slots[active].phase {
-        Phase::Active { since, .. } => {
-            format!(", though told at {} to use another", words::moment(since))
-        }
-        _ => String::new(),
-    }
-}
-
-fn both_blocked(facts: &Facts<'_>, primary: &LaneFacts<'_>, second: Option<&LaneFacts<'_>>) -> Verdict {
-    let blocked = |lane: &LaneFacts<'_>| blocked(facts, lane);
-    let first = blocked(primary);
-    second.map(blocked).filter(|other| !first.holds && other.holds).unwrap_or(first)
-}
-
-fn blocked(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
-    let type_ = ConditionType::RotationBlocked;
-    let Some(wait) = &lane.decision.waiting else {
-        return Verdict::new(type_, false, Reason::Idle, "no rotation waits");
-    };
-    let reason = match wait {
-        Wait::Paused => Reason::Paused,
-        Wait::Draining { .. } => Reason::Draining,
-        Wait::InUse { .. } => Reason::SignerBehind,
-        Wait::Revoking { .. } => Reason::Revoking,
-        Wait::Unpublished { .. } => Reason::NextKeyPending,
-        Wait::Settling { .. } => Reason::Settling,
-        Wait::LinkDown { .. } => Reason::CnameMissing,
-        Wait::Unclear { .. } => Reason::DnsUnclear,
-    };
-    Verdict::new(type_, true, reason, super::waiting(wait, lane, &facts.signers.behind))
 }
