@@ -80,6 +80,8 @@ fn moved(change: &Move, facts: &status::Facts<'_>) -> Option<(EventType, EventRe
         | Move::Unseen { .. }
         | Move::Forget
         | Move::Part { .. } => return None,
+        // Names that a CNAME may lead to have others held with them while a signer has some time left.
+        Move::Hold if !facts.signers.former_overdue => return None,
         Move::Hold => {
             let note = format!(
                 "{} the names of before the move, which it was told to leave: they stay published; look at the log of that signer",

@@ -80,8 +80,10 @@ pub struct Told<'a> {
 pub struct Acknowledged {
     /// In which slots a key is held for a signer.
     pub in_use: PerLane<PerSlot<bool>>,
-    /// Whether names of before a move are held for a signer.
+    /// Whether names of before a move are held for a signer, be it within its lag.
     pub former_in_use: bool,
+    /// Whether such a signer is late, which is to be told.
+    pub former_overdue: bool,
     /// The signers that use a key which they should have left, by the names of their Leases: those that are waited for.
     pub behind: Vec<String>,
     /// And those that are not heard of any more and not waited for.
@@ -287,11 +289,15 @@ impl Roster {
             })
         });
         let elsewhere = signers().any(|(_, s)| self.holds(s, now) && s.is_elsewhere(ask));
-        let names_held = vault.former.iter().any(|former| former.held);
-        let ends = vault.former.iter().any(|former| former.until <= now);
-        let former_in_use = elsewhere && (names_held || overdue(ask.names.since) || ends);
-        held_any |= names_held;
-        let mut answer = Acknowledged { in_use, former_in_use, ..Acknowledged::default() };
+        let held = |reached| vault.former.iter().any(|former| former.held && former.reached == reached);
+        let (for_signer, for_cname) = (held(false), held(true));
+        let ends = vault.former.iter().any(|former| former.until <= now && !former.held);
+        // What is held for a signer was overdue once, whatever this roster has seen of it. Beside names that a CNAME may
+        // lead to, all are held for one that is merely asked.
+        let former_overdue = elsewhere && (overdue(ask.names.since) || ends || (for_signer && !for_cname));
+        let former_in_use = elsewhere && (former_overdue || for_signer || for_cname);
+        held_any |= former_overdue;
+        let mut answer = Acknowledged { in_use, former_in_use, former_overdue, ..Acknowledged::default() };
         let mut wakes = Vec::new();
         for (name, signer) in signers().filter(|(_, s)| s.is_late(ask)) {
             if self.holds(signer, now) {

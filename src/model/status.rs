@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::acceptance::{Order, Refusal};
 use super::acknowledgement::Acknowledged;
+use super::home::Home;
 use super::keyring::{Keyring, Mode, Phase};
 use super::lanes::PerLane;
 use super::publishing;
@@ -199,8 +200,15 @@ fn key_status(slot: &super::keyring::Slot) -> KeyStatus {
 fn signers_behind(facts: &Facts<'_>) -> Vec<String> {
     let mut slots = facts.lanes.iter().flat_map(|(_, lane)| lane.keyring.slots.0.iter());
     let held = slots.any(|slot| matches!(slot.phase, Phase::Draining { held: true, .. }))
-        || facts.vault.former.iter().any(|former| former.held);
+        || names_overdue(facts).is_some();
     facts.signers.behind.iter().filter(|_| held).take(NAMED).cloned().collect()
+}
+
+/// The names of before that are held for a signer that should have left them. What a CNAME may still lead to is held as well,
+/// with no signer being late.
+fn names_overdue<'a>(facts: &Facts<'a>) -> Option<&'a Home> {
+    let mut held = facts.vault.former.iter().filter(|former| former.held && facts.signers.former_overdue);
+    held.next().map(|former| &former.home)
 }
 
 /// Who still uses something, in words.

@@ -139,15 +139,47 @@ fn one_that_does_not_follow_a_move_holds_the_names_of_before() {
     renew(&mut roster, &up_to(49), -10);
     assert_eq!(roster.look(&who("a"), told(&before, 49), at(-10)), Acknowledged::default());
     let now = roster.look(&who("a"), told(&vault, 50), at(0));
-    assert!(!now.former_in_use && now.behind == ["milter-1"], "{now:?}");
+    assert!(!now.former_in_use && !now.former_overdue && now.behind == ["milter-1"], "{now:?}");
     renew(&mut roster, &up_to(49), LAG);
     let late = roster.look(&who("a"), told(&vault, 50), at(LAG));
-    assert!(late.former_in_use && !held(&late), "{late:?}");
+    assert!(late.former_in_use && late.former_overdue && !held(&late), "{late:?}");
     assert_eq!(roster.census(at(LAG)).behind, 1);
     let vault = moved(LAG + DRAIN, true);
     assert!(roster.look(&who("a"), told(&vault, 55), at(LAG + 1)).former_in_use);
     assert_eq!(renew(&mut roster, &up_to(50), LAG + 60), [who("a")]);
     assert_eq!(roster.look(&who("a"), told(&vault, 55), at(LAG + 60)), Acknowledged::default());
+    // Another controller, which knows nothing yet, goes on telling.
+    let mut other = Roster::default();
+    renew(&mut other, &up_to(49), LAG + 120);
+    let anew = other.look(&who("a"), told(&vault, 55), at(LAG + 120));
+    assert!(anew.former_in_use && anew.former_overdue, "{anew:?}");
+}
+
+#[test]
+fn names_that_a_cname_may_lead_to_stay_for_a_signer_within_its_lag_and_are_told_of_after_it() {
+    let mut roster = Roster::default();
+    let mut vault = moved(LAG + DRAIN, true);
+    vault.former[0].reached = true;
+    vault.rings.primary.mode = Mode::Domain;
+    renew(&mut roster, &up_to(49), -10);
+    assert_eq!(roster.look(&who("a"), told(&vault, 49), at(-10)), Acknowledged::default());
+    vault.rings.primary.mode = Mode::Default;
+    let within = roster.look(&who("a"), told(&vault, 50), at(0));
+    assert!(within.former_in_use && !within.former_overdue && within.behind == ["milter-1"], "{within:?}");
+    // Others that drain are held with them, and nobody is late for that.
+    let mut also = vault.clone();
+    also.former.push(FormerHome { reached: false, ..vault.former[0].clone() });
+    renew(&mut roster, &up_to(49), LAG - 1);
+    let within = roster.look(&who("a"), told(&also, 50), at(LAG - 1));
+    assert!(within.former_in_use && !within.former_overdue, "{within:?}");
+    assert_eq!(within.wake, Some(at(LAG)), "then it is late");
+    assert_eq!(roster.census(at(LAG - 1)).behind, 0);
+    renew(&mut roster, &up_to(49), LAG);
+    let late = roster.look(&who("a"), told(&vault, 50), at(LAG));
+    assert!(late.former_in_use && late.former_overdue, "{late:?}");
+    assert_eq!(roster.census(at(LAG)).behind, 1);
+    assert_eq!(renew(&mut roster, &up_to(50), LAG + 60), [who("a")]);
+    assert_eq!(roster.look(&who("a"), told(&vault, 50), at(LAG + 60)), Acknowledged::default());
 }
 
 #[test]

@@ -202,6 +202,7 @@ fn a_signer_that_signs_by_names_of_before_a_move_is_shown() {
     assert!(idle.starts_with("Rotating false"), "{idle}");
     stage.signers.behind = vec!["dkim-milter-mail-0".to_owned()];
     stage.signers.former_in_use = true;
+    stage.signers.former_overdue = true;
     stage.make(Move::Hold);
     let held = shown(&stage);
     // A key that is held is told of first: no rotation comes before it is free.

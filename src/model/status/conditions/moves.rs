@@ -5,8 +5,7 @@ use crate::api::{ConditionType, Reason};
 use crate::model::diagnosis::RecordState;
 use crate::model::home::Home;
 use crate::model::keyring::{Mode, Phase};
-use crate::model::status::{Facts, records, still_using};
-use crate::model::vault::FormerHome;
+use crate::model::status::{Facts, names_overdue, records, still_using};
 use crate::model::words;
 
 /// A move to other names; told only while there is one.
@@ -63,9 +62,7 @@ fn leaving_second(facts: &Facts<'_>) -> Option<String> {
 
 /// That a signer still signs by names of before a move.
 pub(super) fn names_held(facts: &Facts<'_>) -> Option<String> {
-    // What a CNAME may still lead to is held as well, with no signer being behind.
-    let by_signer = |former: &&FormerHome| former.held && (!former.reached || facts.signers.former_in_use);
-    let Home { guid, initial_domain, .. } = &facts.vault.former.iter().find(by_signer)?.home;
+    let Home { guid, initial_domain, .. } = names_overdue(facts)?;
     Some(format!(
         "{} the names of before a move, SELECTOR-{guid}._domainkey.{initial_domain}; they stay published until no signer does. The mail provider must look at it: its log says what hinders it",
         still_using(&facts.signers.behind)
