@@ -58,7 +58,7 @@ closed_list! {
         Rotating,
         /// A rotation is due and cannot happen.
         RotationBlocked,
-        /// The keys move to other names; present only while True.
+        /// The keys move to other names, or stay under those of a move that was called off; present only while True.
         Moving,
     }
 }
@@ -130,7 +130,7 @@ closed_list! {
         SignerBehind,
         /// The next key is being published.
         PreparingNext,
-        /// The keys are published under the names of before and under the new ones.
+        /// The keys are published under the names of before and under the new ones, or those of a move that was called off.
         NamesChanging,
         /// spec.rotation.paused is true.
         Paused,

@@ -8,6 +8,7 @@ use crate::model::acceptance::{Tenant, accept};
 use crate::model::home::Home;
 use crate::model::key::KeyKind;
 use crate::model::lanes::LaneId;
+use crate::model::name::DnsName;
 use crate::model::rotation::{Change, Move};
 use crate::model::selector::{PerSlot, SlotId};
 use crate::model::sighting::{Outcome, ServerAnswer, ServerRole, SlotSighting};
@@ -88,6 +89,17 @@ impl Stage {
 
     /// A condition, as it is shown.
     fn shown(&self, type_: ConditionType) -> String {
+        let verdicts = self.facts(conditions::verdicts);
+        let said = verdicts.iter().filter(|verdict| verdict.type_ == type_);
+        said.map(|v| format!("{} {} {}: {}\n", v.type_.as_str(), v.holds, v.reason.as_str(), v.message))
+            .collect()
+    }
+
+    fn listed_as_behind(&self) -> Vec<String> {
+        self.facts(signers_behind)
+    }
+
+    fn facts<T>(&self, of: impl Fn(&Facts<'_>) -> T) -> T {
         let decision = Decision { changes: Vec::new(), waiting: None, next: None, wake: None, look: false };
         let lane = |lane: LaneId| {
             let question = self.order.question(lane, &self.order.lanes.get(lane)?.targets)?;
@@ -95,7 +107,7 @@ impl Stage {
             let observation = self.seen.clone();
             Some(LaneFacts { keyring, decision: &decision, question, observation })
         };
-        let facts = Facts {
+        of(&Facts {
             order: &self.order,
             vault: &self.vault,
             lanes: PerLane { primary: lane(LaneId::Primary).unwrap(), second: lane(LaneId::Second) },
@@ -104,11 +116,7 @@ impl Stage {
             publishing: None,
             signers: &self.signers,
             now: self.now,
-        };
-        let verdicts = conditions::verdicts(&facts);
-        let said = verdicts.iter().filter(|verdict| verdict.type_ == type_);
-        said.map(|v| format!("{} {} {}: {}\n", v.type_.as_str(), v.holds, v.reason.as_str(), v.message))
-            .collect()
+        })
     }
 }
 
@@ -213,13 +221,63 @@ fn a_signer_that_signs_by_names_of_before_a_move_is_shown() {
     insta::assert_snapshot!(held + &shown(&stage));
 }
 
-#[test]
-fn names_that_a_cname_may_lead_to_are_no_fault_of_a_signer() {
+/// A domain whose move was called off after the tenant had been told of the new names.
+fn called_off() -> Stage {
     let mut stage = Stage::new(false);
+    stage.vault.rings.primary.mode = Mode::Domain;
     stage.make(Move::Begin { to: stage.elsewhere() });
     stage.make(Move::Announce);
     stage.make(Move::Abandon { drain: SignedDuration::from_hours(96) });
     assert!(stage.vault.former[0].held);
-    let said = stage.shown(ConditionType::Rotating);
-    assert!(said.starts_with("Rotating false Idle"), "{said}");
+    stage
+}
+
+#[test]
+fn names_that_a_cname_may_lead_to_are_no_fault_of_a_signer() {
+    let mut stage = called_off();
+    let said = |stage: &Stage| stage.shown(ConditionType::Rotating);
+    assert!(said(&stage).starts_with("Rotating false Idle"), "{}", said(&stage));
+    // One that has just been asked holds them as well, and is not late.
+    stage.vault.rings.primary.mode = Mode::Default;
+    stage.signers.behind = vec!["dkim-milter-mail-0".to_owned()];
+    stage.signers.former_in_use = true;
+    assert!(said(&stage).starts_with("Rotating false Idle"), "{}", said(&stage));
+    assert_eq!(stage.listed_as_behind(), Vec::<String>::new());
+    let within = said(&stage) + &stage.shown(ConditionType::Moving);
+    stage.signers.former_overdue = true;
+    assert_eq!(stage.listed_as_behind(), ["dkim-milter-mail-0"]);
+    insta::assert_snapshot!(within + &said(&stage));
+}
+
+/// CNAMEs that lead elsewhere, where the right ones belong.
+fn astray(at: Timestamp) -> Arc<Observation> {
+    let target = DnsName::new("selector1-contoso-elsewhere._domainkey.contoso.onmail.example").unwrap();
+    let mut seen = (*copies(at)).clone();
+    for slot in &mut seen.slots.0 {
+        slot.alias_txt.clear();
+        slot.alias[0].outcome = Outcome::Cname { target: target.clone(), ttl: 300 };
+    }
+    Arc::new(seen)
+}
+
+#[test]
+fn what_keeps_the_names_of_a_move_that_was_called_off_is_told() {
+    let mut stage = called_off();
+    let shown = |stage: &Stage| stage.shown(ConditionType::Moving);
+    let mut said = shown(&stage);
+    stage.seen = Some(copies(stage.now));
+    said += &shown(&stage);
+    stage.seen = Some(astray(stage.now));
+    said += &shown(&stage);
+    let third = order(&json!({ "domain": "contoso.com", "guid": "contoso-third" })).home;
+    stage.make(Move::Begin { to: third });
+    said += &shown(&stage);
+    // To go there again is a move like any other.
+    stage.make(Move::Abandon { drain: SignedDuration::from_hours(96) });
+    stage.make(Move::Begin { to: stage.elsewhere() });
+    assert!(shown(&stage).ends_with("leave your records as they are\n"), "{}", shown(&stage));
+    stage.make(Move::Abandon { drain: SignedDuration::from_hours(96) });
+    stage.make(Move::Part { drain: SignedDuration::from_hours(96) });
+    assert_eq!(shown(&stage), "", "they drain");
+    insta::assert_snapshot!(said);
 }
