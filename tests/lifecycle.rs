@@ -162,6 +162,51 @@ async fn of_domains_made_at_once_with_one_guid_exactly_one_is_accepted() -> Outc
     Ok(())
 }
 
+/// Both have keys in use, and each would find the other's at the names that it moves to.
+#[tokio::test]
+async fn of_running_domains_that_change_to_one_guid_at_once_exactly_one_moves() -> Outcome {
+    let world = world().await;
+    let all = ["first.tie.example", "second.tie.example"];
+    let namespace = world.enabled(all[0], json!({})).await?;
+    world.tree.add_zone(all[1], 1).await?;
+    world.create(&namespace, all[1], json!({})).await;
+    world.publish_cnames(&namespace, all[1]).await?;
+    world.until_condition(&namespace, all[1], ConditionType::Enabled, "True").await?;
+    let before = [world.record_sets().get(all[0]).await?, world.record_sets().get(all[1]).await?];
+    tokio::join!(
+        world.patch(&namespace, all[0], json!({ "guid": "tied" })),
+        world.patch(&namespace, all[1], json!({ "guid": "tied" })),
+    );
+    let moves = async |domain: &str| {
+        world
+            .until(&namespace, domain, "it moves or is refused", |d| {
+                let (status, reason, message) = condition(d, ConditionType::Accepted).ok_or("undecided")?;
+                if status == "False" {
+                    assert_eq!(reason, "GuidTaken", "{message}");
+                    assert!(
+                        message.contains(".tie.example") && message.contains("set spec.guid back"),
+                        "{message}"
+                    );
+                    return Ok(false);
+                }
+                let (_, _, message) = condition(d, ConditionType::Moving).ok_or("no move")?;
+                if message.contains("publish the records") { Ok(true) } else { Err(message) }
+            })
+            .await
+    };
+    let moved = [moves(all[0]).await?, moves(all[1]).await?];
+    assert_ne!(moved[0], moved[1], "exactly one moves");
+    let (winner, loser) = if moved[0] { (0, 1) } else { (1, 0) };
+    let set = world.record_sets().get(all[winner]).await?.spec;
+    assert_eq!((set.guid.as_str(), set.records.len()), ("tied", 2));
+    assert_eq!(set.former[0].records, before[winner].spec.records);
+    assert_eq!(world.record_sets().get(all[loser]).await?.spec, before[loser].spec);
+    world.patch(&namespace, all[loser], json!({ "guid": null })).await;
+    world.until_condition(&namespace, all[loser], ConditionType::Accepted, "True").await?;
+    world.until_condition(&namespace, all[loser], ConditionType::Ready, "True").await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_secret_put_back_from_a_backup_counts_as_lost() -> Outcome {
     let world = world().await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams, PostParams, Preconditions};
 use kube::{Resource, ResourceExt};
@@ -15,6 +14,7 @@ use crate::api::{
     LABEL_MANAGED_BY, MANAGED_BY, Reason,
 };
 use crate::model::acceptance::{Order, Refusal};
+use crate::model::contest::{self, Bid, Contender, Standing};
 use crate::model::publication;
 use crate::publish;
 
@@ -25,7 +25,7 @@ pub enum Claim {
     Held(DkimRecordSet),
     /// Newly made, or taken over from an object that is gone.
     New(DkimRecordSet),
-    /// Made a moment ago, and others may have claimed the same GUID: too early to say who was first.
+    /// Others may have claimed the same GUID, or have, and come behind: too early to publish.
     Contested,
 }
 
@@ -40,7 +40,8 @@ pub async fn ensure(
     owner: &Owner,
     chosen: bool,
 ) -> Result<Result<Claim, Refusal>, Error> {
-    let claim = match of_domain(ctx, order, owner).await? {
+    let bid = Bid(order);
+    let claim = match of_domain(ctx, bid, owner).await? {
         Ok(claim) => claim,
         Err(refusal) => {
             ctx.uncontested(&order.domain);
@@ -48,113 +49,110 @@ pub async fn ensure(
         }
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
-    // One that changes its GUID has looked for others, and goes on to publish at both names.
-    if !claims(order, set) || publishes(order, set) || !(chosen || ctx.others_choose(order)) {
+    if bid.is_served_by(&set.spec) || !(chosen || ctx.others_choose(order)) {
         return Ok(Ok(claim));
     }
-    if ctx.contested_for(&order.domain) < SAME_MOMENT {
+    if !bid.is_claimed_by(&set.spec) {
+        save(ctx, set, bid.claim(&set.spec)).await?;
+        ctx.uncontested(&order.domain);
+    }
+    let waited = ctx.contested_for(&order.domain);
+    if waited < SAME_MOMENT || is_leaving(set) {
         return Ok(Ok(Claim::Contested));
     }
-    // All that were made before ours are to be seen by now: the watch may lag, the API server does not.
+    // The watch may lag, the API server does not.
     let same = ListParams::default().fields(&format!("spec.guid={}", order.home.guid));
     let all = ctx.record_sets().list(&same).await.map_err(Error::api("looking for others with this GUID"))?;
-    ctx.uncontested(&order.domain);
-    let first = all.items.iter().find(|other| takes(ctx, order, Some(set), other));
-    match first {
-        None => Ok(Ok(claim)),
-        Some(first) => {
-            let refusal = taken(order, &first.name_any());
-            give_way(ctx, set, owner).await?;
-            Ok(Err(refusal))
+    let others = all.items.iter().filter(|other| !is_leaving(other)).map(|other| contender(ctx, other));
+    let refusal = match bid.standing(&contender(ctx, set), others) {
+        Standing::Alone => {
+            ctx.uncontested(&order.domain);
+            return Ok(Ok(claim));
         }
+        Standing::First { .. } if waited < PATIENCE => return Ok(Ok(Claim::Contested)),
+        Standing::First { before } => taken(bid, Some(&set.spec), &before, false),
+        Standing::Behind { of, serves } => taken(bid, Some(&set.spec), &of, serves),
+    };
+    ctx.uncontested(&order.domain);
+    give_way(ctx, set, owner).await?;
+    Ok(Err(refusal))
+}
+
+/// Takes a claim back under which nothing is published yet: nobody is to find it in the way.
+async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(), Error> {
+    if set.spec.claim_ref.as_ref().is_none_or(|claim| claim.uid != owner.uid) {
+        return Ok(());
+    }
+    match contest::unclaimed(&set.spec) {
+        _ if contest::is_silent(&set.spec) => delete(ctx, set).await,
+        Some(before) => save(ctx, set, before).await.map(|_| ()),
+        None => Ok(()),
     }
 }
 
-/// Takes a claim back that nothing was published for yet: nobody is to find it in the way.
-async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(), Error> {
-    let ours = set.spec.claim_ref.as_ref().is_some_and(|claim| claim.uid == owner.uid);
-    if ours && is_silent(set) { delete(ctx, set).await } else { Ok(()) }
-}
-
-/// Times of creation are whole seconds: after more than one, all that can have come earlier have come.
+/// Times of creation are whole seconds, and watches lag: after this, all that did not look for others are to be seen.
 pub const SAME_MOMENT: Duration = Duration::from_millis(1500);
 
-/// Whether a set publishes this order's records already.
-fn publishes(order: &Order, set: &DkimRecordSet) -> bool {
-    claims(order, set) && !set.spec.records.is_empty()
+/// How long those that rank behind may take to let go of a GUID.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Whether a set that publishes nothing is being deleted: it contends no more.
+fn is_leaving(set: &DkimRecordSet) -> bool {
+    set.metadata.deletion_timestamp.is_some() && contest::is_silent(&set.spec)
 }
 
-fn is_silent(set: &DkimRecordSet) -> bool {
-    set.spec.placements().all(|place| place.records.is_empty())
-}
-
-/// Whether a set stands for this order's GUID.
-fn claims(order: &Order, set: &DkimRecordSet) -> bool {
-    set.spec.guid == order.home.guid.as_str() && set.spec.zone.apex == order.home.zone.apex
-}
-
-/// Whether another domain's set keeps an order from its GUID: it publishes under the same names, or is about to and was
-/// there before `ours`, the domain's own.
-fn takes(ctx: &Context, order: &Order, ours: Option<&DkimRecordSet>, other: &DkimRecordSet) -> bool {
-    let names: Vec<&str> =
-        order.lanes.iter().flat_map(|(_, lane)| lane.targets.0.iter().map(|n| n.as_str())).collect();
-    let same = other.name_any() != order.domain.as_str()
-        && other.spec.placements().any(|place| {
-            place.guid == order.home.guid.as_str()
-                && place.zone.apex == order.home.zone.apex
-                && (place.records.is_empty()
-                    || place.records.iter().any(|r| names.contains(&r.name.as_str())))
-        });
-    same && ours
-        .filter(|ours| claims(order, ours))
-        .is_none_or(|ours| Rank::of(ctx, other) < Rank::of(ctx, ours))
-}
-
-/// Who goes first: no two sets are of one rank.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// Who publishes goes before who does not.
-    silent: bool,
-    created: Option<Timestamp>,
-    /// A GUID that was derived goes before one that was chosen: whoever did not choose did not look for others.
-    chosen: bool,
-    name: String,
-}
-
-impl Rank {
-    fn of(ctx: &Context, set: &DkimRecordSet) -> Self {
-        Self {
-            silent: is_silent(set),
-            created: set.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            chosen: ctx.chose_guid(set.spec.claim_ref.as_ref()),
-            name: set.name_any(),
-        }
+fn contender<'a>(ctx: &Context, set: &'a DkimRecordSet) -> Contender<'a> {
+    Contender {
+        name: set.metadata.name.as_deref().unwrap_or_default(),
+        spec: &set.spec,
+        created: set.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        chosen: ctx.chose_guid(set.spec.claim_ref.as_ref()),
     }
 }
 
-fn taken(order: &Order, holder: &str) -> Refusal {
+fn taken(bid: Bid<'_>, ours: Option<&DkimRecordSetSpec>, holder: &str, serves: bool) -> Refusal {
+    let home = &bid.0.home;
+    let stands = if serves {
+        format!("already stands for the domain {holder}")
+    } else {
+        format!("is wanted for the domain {holder} as well, which keeps it from this one")
+    };
+    let choose = if ours.is_none_or(contest::is_silent) {
+        "choose another GUID, or leave spec.guid out"
+    } else {
+        "choose another GUID, or set spec.guid back. Until then the keys stay under the names that they have, and mail goes on verifying"
+    };
     Refusal {
         reason: Reason::GuidTaken,
-        message: format!(
-            "spec.guid: {} already stands for the domain {holder} below {}; choose another GUID, or leave spec.guid out",
-            order.home.guid, order.home.initial_domain
-        ),
+        message: format!("spec.guid: {} {stands} below {}; {choose}", home.guid, home.initial_domain),
     }
 }
 
 /// Takes or confirms the claim to the domain.
-async fn of_domain(ctx: &Context, order: &Order, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
+async fn of_domain(ctx: &Context, bid: Bid<'_>, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
+    let order = bid.0;
     let api = ctx.record_sets();
     let name = order.domain.as_str();
     let cached = ctx.cached_record_set(name);
     // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
-    if !cached.as_ref().is_some_and(|set| publishes(order, set)) {
-        let takes = |other: &DkimRecordSet| takes(ctx, order, cached.as_ref(), other);
-        if let Some(holder) = ctx.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(takes)) {
+    if !cached.as_ref().is_some_and(|set| bid.is_served_by(&set.spec)) {
+        let claimed = cached.as_ref().filter(|set| bid.is_claimed_by(&set.spec));
+        let ours = claimed.map(|set| contender(ctx, set));
+        let goes_before =
+            |other: &DkimRecordSet| ours.is_none_or(|ours| bid.is_before(&contender(ctx, other), &ours));
+        let takes = |other: &DkimRecordSet| {
+            let contests =
+                bid.is_contested_by(other.metadata.name.as_deref().unwrap_or_default(), &other.spec);
+            contests && !is_leaving(other) && goes_before(other)
+        };
+        if let Some(guard) = ctx.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(takes))
+            && let Ok(holder) = &guard.0
+        {
             if let Some(set) = &cached {
                 give_way(ctx, set, owner).await?;
             }
-            return Ok(Err(taken(order, &holder.name_any())));
+            let ours = cached.as_ref().map(|set| &set.spec);
+            return Ok(Err(taken(bid, ours, &holder.name_any(), bid.is_served_by(&holder.spec))));
         }
     }
     let set = match cached {
@@ -288,17 +286,18 @@ pub async fn save(
 /// # Errors
 /// [`Error`] where the API server could not be asked.
 pub async fn release(ctx: &Context, set: &DkimRecordSet, how: DeletionPolicy) -> Result<(), Error> {
+    let spec = contest::unclaimed(&set.spec).unwrap_or_else(|| set.spec.clone());
     let spec = match how {
         DeletionPolicy::Immediate => return delete(ctx, set).await,
-        DeletionPolicy::Orphan => DkimRecordSetSpec { claim_ref: None, orphaned: true, ..set.spec.clone() },
+        DeletionPolicy::Orphan => DkimRecordSetSpec { claim_ref: None, orphaned: true, ..spec },
         DeletionPolicy::Drain => {
-            let drain = jiff::SignedDuration::from_secs(set.spec.drain_seconds);
-            let kept = publication::release_all(&set.spec, drain, ctx.clock.sure()?);
+            let drain = jiff::SignedDuration::from_secs(spec.drain_seconds);
+            let kept = publication::release_all(&spec, drain, ctx.clock.sure()?);
             let (records, former) = (kept.records, kept.former);
             if records.is_empty() && former.is_empty() {
                 return delete(ctx, set).await;
             }
-            DkimRecordSetSpec { claim_ref: None, records, former, ..set.spec.clone() }
+            DkimRecordSetSpec { claim_ref: None, records, former, ..spec }
         }
     };
     save(ctx, set, spec).await.map(|_| ())

@@ -131,7 +131,8 @@ async fn reconcile_domain(
         custodian.stored = None;
     }
     let unknown = custodian.stored.is_none() && glance.is_none();
-    let lost = unknown && !record_set.spec.records.is_empty();
+    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
+    let lost = unknown && published;
     if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
         return report::tell_of_loss(ctx, domain, &order).await;
     }
@@ -169,7 +170,6 @@ async fn reconcile_domain(
     let mut order = order;
     imports.tell(&mut order);
     // Before anything is published there is nothing to look for, and a question would only plant a negative answer.
-    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
     let seen = if published { Seen::watch(ctx, key, &order, &known.vault) } else { Seen::default() };
     if let Some(request) = domain.metadata.annotations.as_ref().and_then(|all| all.get(ANNOTATION_CHECK)) {
         ctx.look_when_asked(key, request);

@@ -3,6 +3,7 @@
 pub mod acceptance;
 pub mod acknowledgement;
 pub mod cadence;
+pub mod contest;
 pub mod diagnosis;
 pub mod guid;
 pub mod home;

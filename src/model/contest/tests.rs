@@ -1,0 +1,263 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::{ClaimRef, PublishedRecord};
+use crate::model::acceptance::{Tenant, accept};
+
+const DOMAINS: [&str; 3] = ["one.example", "two.example", "three.example"];
+
+fn order(domain: &str, guid: Option<&str>) -> Order {
+    let provider = serde_json::from_value(json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap();
+    let labels = BTreeMap::new();
+    let tenant = Tenant { namespace: "contoso", uid: "u", labels: &labels };
+    let spec = serde_json::from_value(json!({ "domain": domain, "guid": guid })).unwrap();
+    accept(&spec, "default", &provider, &tenant).unwrap()
+}
+
+fn records(order: &Order) -> Vec<PublishedRecord> {
+    let targets = order.lanes.primary.targets.0.iter();
+    let record = |name: &crate::model::name::DnsName| PublishedRecord {
+        selector: "selector1".into(),
+        name: name.to_string(),
+        ttl: 60,
+        value: format!("v=DKIM1; p={}", order.domain),
+        serial: 1,
+        signed_since: None,
+        keep_until: None,
+    };
+    targets.map(record).collect()
+}
+
+/// What is published for a domain, or just claimed.
+fn set(order: &Order, records: Vec<PublishedRecord>) -> DkimRecordSetSpec {
+    let domain = order.domain.to_string();
+    DkimRecordSetSpec {
+        claim_ref: Some(ClaimRef { namespace: "contoso".into(), name: domain.clone(), uid: domain }),
+        provider: order.provider.clone(),
+        guid: order.home.guid.to_string(),
+        zone: order.home.zone.clone(),
+        orphaned: false,
+        drain_seconds: 60,
+        last_serial: 1,
+        records,
+        former: Vec::new(),
+        cnames: None,
+    }
+}
+
+fn contender<'a>(name: &'a str, spec: &'a DkimRecordSetSpec) -> Contender<'a> {
+    Contender { name, spec, created: None, chosen: true }
+}
+
+#[test]
+fn a_claim_leaves_what_is_published_and_can_be_taken_back() {
+    let runs = order(DOMAINS[0], None);
+    let published = set(&runs, records(&runs));
+    let wants = order(DOMAINS[0], Some("shared"));
+    let bid = Bid(&wants);
+    assert!(!bid.is_claimed_by(&published) && contest_free(&published));
+    let claimed = bid.claim(&published);
+    assert!(bid.is_claimed_by(&claimed) && !bid.is_served_by(&claimed) && !is_silent(&claimed));
+    assert_eq!(claimed.former[0].records, published.records);
+    assert_eq!(unclaimed(&claimed).as_ref(), Some(&published));
+    // Another wish before the first one was decided leaves nothing of it.
+    let other = order(DOMAINS[0], Some("other"));
+    let again = Bid(&other).claim(&claimed);
+    assert_eq!((again.guid.as_str(), again.former.len()), ("other", 1));
+    assert_eq!(unclaimed(&again).as_ref(), Some(&published));
+    assert_eq!(unclaimed(&set(&runs, Vec::new())), None, "it has nowhere to go back to");
+}
+
+fn contest_free(published: &DkimRecordSetSpec) -> bool {
+    let other = order(DOMAINS[1], Some("shared"));
+    !Bid(&other).is_contested_by(DOMAINS[0], published) && unclaimed(published).is_none()
+}
+
+#[test]
+fn names_of_before_a_move_are_served_without_a_contest_and_keep_others_out() {
+    let (before, after) = (order(DOMAINS[0], Some("shared")), order(DOMAINS[0], Some("other")));
+    let mut moved = Bid(&after).claim(&set(&before, records(&before)));
+    moved.records = records(&after);
+    assert!(Bid(&before).is_served_by(&moved) && !Bid(&before).is_claimed_by(&moved));
+    let late = order(DOMAINS[1], Some("shared"));
+    assert!(Bid(&late).is_contested_by(DOMAINS[0], &moved));
+    moved.former.clear();
+    assert!(!Bid(&late).is_contested_by(DOMAINS[0], &moved), "they have drained");
+}
+
+#[test]
+fn a_claim_that_was_let_go_begins_nothing() {
+    let (gone, wants) = (order(DOMAINS[0], Some("shared")), order(DOMAINS[1], Some("shared")));
+    let mut left = set(&gone, Vec::new());
+    assert!(Bid(&wants).is_contested_by(DOMAINS[0], &left));
+    left.claim_ref = None;
+    assert!(!Bid(&wants).is_contested_by(DOMAINS[0], &left));
+    left.records = records(&gone);
+    assert!(Bid(&wants).is_contested_by(DOMAINS[0], &left), "what is published stands until it has drained");
+}
+
+#[test]
+fn who_publishes_there_goes_first_then_who_runs_then_the_older() {
+    let orders = DOMAINS.map(|domain| order(domain, Some("shared")));
+    let bid = Bid(&orders[0]);
+    let [serves, fresh] = [set(&orders[0], records(&orders[0])), set(&orders[1], Vec::new())];
+    let elsewhere = order(DOMAINS[2], None);
+    let moves = Bid(&orders[2]).claim(&set(&elsewhere, records(&elsewhere)));
+    let [serves, fresh, moves] =
+        [(DOMAINS[0], &serves), (DOMAINS[1], &fresh), (DOMAINS[2], &moves)].map(|(n, s)| contender(n, s));
+    assert!(bid.is_before(&serves, &moves) && bid.is_before(&moves, &fresh));
+    let at = |second| Some(Timestamp::from_second(second).unwrap());
+    let (older, younger) =
+        (Contender { created: at(1), ..fresh }, Contender { created: at(2), name: DOMAINS[0], ..fresh });
+    assert!(bid.is_before(&older, &younger));
+    assert!(
+        bid.is_before(&Contender { chosen: false, created: at(1), ..younger }, &older),
+        "it did not look"
+    );
+    assert_eq!(
+        Bid(&orders[1]).standing(&fresh, [serves, moves]),
+        Standing::Behind { of: DOMAINS[0].into(), serves: true }
+    );
+    assert_eq!(
+        Bid(&orders[1]).standing(&fresh, [moves]),
+        Standing::Behind { of: DOMAINS[2].into(), serves: false }
+    );
+    assert_eq!(Bid(&orders[2]).standing(&moves, [fresh]), Standing::First { before: DOMAINS[1].into() });
+    assert_eq!(Bid(&orders[2]).standing(&moves, []), Standing::Alone);
+}
+
+/// How far a controller has come with one domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Looks,
+    /// It was alone when its set had this version, and is about to publish.
+    Passed(u64),
+    Served,
+    Refused,
+}
+
+#[derive(Debug, Clone)]
+struct Stored {
+    spec: DkimRecordSetSpec,
+    created: Timestamp,
+    version: u64,
+}
+
+/// Domains that want one GUID, and the API server. Each step of a domain is one request.
+#[derive(Debug)]
+struct World {
+    orders: [Order; 3],
+    turns: [Turn; 3],
+    sets: BTreeMap<String, Stored>,
+    second: i64,
+    version: u64,
+}
+
+impl World {
+    fn new(runs: [bool; 3], created: [i64; 3]) -> Self {
+        let orders = DOMAINS.map(|domain| order(domain, Some("shared")));
+        let mut world =
+            Self { orders, turns: [Turn::Looks; 3], sets: BTreeMap::new(), second: 10, version: 0 };
+        for (at, domain) in DOMAINS.into_iter().enumerate().filter(|(at, _)| runs[*at]) {
+            let own = order(domain, None);
+            world.put(domain, set(&own, records(&own)), created[at]);
+        }
+        world
+    }
+
+    fn put(&mut self, domain: &str, spec: DkimRecordSetSpec, created: i64) {
+        self.version += 1;
+        let created = self.sets.get(domain).map_or(Timestamp::from_second(created).unwrap(), |s| s.created);
+        self.sets.insert(domain.into(), Stored { spec, created, version: self.version });
+    }
+
+    fn step(&mut self, at: usize) {
+        let domain = DOMAINS[at];
+        let order = self.orders[at].clone();
+        let bid = Bid(&order);
+        self.turns[at] = match (self.turns[at], self.sets.get(domain).cloned()) {
+            (Turn::Served, _) => Turn::Served,
+            (Turn::Passed(version), Some(stored)) if stored.version == version => {
+                let records = records(&order);
+                self.put(domain, DkimRecordSetSpec { records, ..stored.spec }, 0);
+                Turn::Served
+            }
+            (Turn::Refused, _)
+                if self.sets.iter().any(|(name, other)| bid.is_contested_by(name, &other.spec)) =>
+            {
+                Turn::Refused
+            }
+            (_, None) => {
+                self.put(domain, set(&order, Vec::new()), self.second);
+                Turn::Looks
+            }
+            (_, Some(stored)) if !bid.is_claimed_by(&stored.spec) => {
+                self.put(domain, bid.claim(&stored.spec), 0);
+                Turn::Looks
+            }
+            (_, Some(stored)) => {
+                let all = self.sets.iter().map(|(name, stored)| Contender {
+                    created: Some(stored.created),
+                    ..contender(name, &stored.spec)
+                });
+                let ours = Contender { created: Some(stored.created), ..contender(domain, &stored.spec) };
+                match bid.standing(&ours, all) {
+                    Standing::Alone => Turn::Passed(stored.version),
+                    Standing::First { .. } => Turn::Looks,
+                    Standing::Behind { .. } => {
+                        match unclaimed(&stored.spec) {
+                            Some(before) => self.put(domain, before, 0),
+                            None => drop(self.sets.remove(domain)),
+                        }
+                        Turn::Refused
+                    }
+                }
+            }
+        };
+    }
+
+    /// One name never carries two keys, and what a domain publishes elsewhere stays as it is.
+    fn check(&self, runs: [bool; 3]) {
+        let served = |at: &usize| {
+            self.sets.get(DOMAINS[*at]).is_some_and(|set| Bid(&self.orders[*at]).is_served_by(&set.spec))
+        };
+        let all: Vec<usize> = (0..3).filter(served).collect();
+        assert!(all.len() <= 1, "{all:?} publish at one name");
+        for (at, domain) in DOMAINS.into_iter().enumerate().filter(|(at, _)| runs[*at]) {
+            let own = order(domain, None);
+            let spec = &self.sets[domain].spec;
+            let there = spec.placements().find(|place| place.guid == own.home.guid.as_str());
+            assert_eq!(there.map(|place| place.records), Some(records(&own).as_slice()), "{at}");
+        }
+    }
+}
+
+proptest! {
+    /// Whoever runs or begins, and however their requests follow each other.
+    #[test]
+    fn of_domains_that_want_one_guid_exactly_one_gets_it(
+        runs in any::<[bool; 3]>(),
+        created in [0_i64..3, 0..3, 0..3],
+        steps in prop::collection::vec((0_usize..3, any::<bool>()), 0..40),
+    ) {
+        let mut world = World::new(runs, created);
+        let rest = (0..30).flat_map(|_| (0..3).map(|at| (at, true)));
+        for (at, later) in steps.into_iter().chain(rest) {
+            world.second += i64::from(later);
+            world.step(at);
+            world.check(runs);
+        }
+        let count = |turn| world.turns.iter().filter(|t| **t == turn).count();
+        prop_assert_eq!((count(Turn::Served), count(Turn::Refused)), (1, 2), "{:?}", world.turns);
+        for (at, domain) in DOMAINS.into_iter().enumerate() {
+            if world.turns[at] == Turn::Refused {
+                let own = order(domain, None);
+                let before = runs[at].then(|| set(&own, records(&own)));
+                prop_assert_eq!(world.sets.get(domain).map(|s| &s.spec), before.as_ref());
+            }
+        }
+    }
+}
