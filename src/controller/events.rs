@@ -242,3 +242,53 @@ fn why(cause: Cause) -> &'static str {
         Cause::KeyLost => "the private key before is gone",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::acceptance::{Tenant, accept};
+    use crate::model::acknowledgement::Acknowledged;
+    use crate::model::lanes::{LaneId, PerLane};
+    use crate::model::rotation::Decision;
+    use crate::model::vault::Vault;
+
+    #[test]
+    fn names_that_are_held_are_a_warning_once_a_signer_is_late() {
+        let provider =
+            serde_json::from_value(json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap();
+        let spec = serde_json::from_value(json!({ "domain": "contoso.com" })).unwrap();
+        let tenant = Tenant { namespace: "contoso", uid: "u", labels: &BTreeMap::new() };
+        let order = accept(&spec, "default", &provider, &tenant).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let vault = Vault::new(order.domain.clone(), order.home.clone(), order.selectors().primary, now);
+        let decision = Decision { changes: Vec::new(), waiting: None, next: None, wake: None, look: false };
+        let told = |former_overdue| {
+            let question = order.question(LaneId::Primary, &order.lanes.primary.targets).unwrap();
+            let keyring = &vault.rings.primary;
+            let behind = vec!["dkim-milter-mail-0".to_owned()];
+            let signers =
+                Acknowledged { former_in_use: true, former_overdue, behind, ..Acknowledged::default() };
+            let lane = LaneFacts { keyring, decision: &decision, question, observation: None };
+            let facts = status::Facts {
+                order: &order,
+                vault: &vault,
+                lanes: PerLane { primary: lane, second: None },
+                import_fault: None,
+                keys_lost: false,
+                publishing: None,
+                signers: &signers,
+                now,
+            };
+            let all = of(&[VaultChange::Move(Move::Hold)], &facts);
+            all.into_iter().map(|told| (told.reason, told.notes.join("; "))).collect::<Vec<_>>()
+        };
+        assert_eq!(told(false), []);
+        let late = told(true);
+        assert!(late[0].0 == EventReason::SignerBehind && late[0].1.contains("mail-0"), "{late:?}");
+    }
+}
