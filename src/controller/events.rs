@@ -78,7 +78,8 @@ fn moved(change: &Move, facts: &status::Facts<'_>) -> Option<(EventType, EventRe
         | Move::Link { .. }
         | Move::Seen { .. }
         | Move::Unseen { .. }
-        | Move::Forget
+        | Move::Withdraw
+        | Move::Forget { .. }
         | Move::Part { .. } => return None,
         // Names that a CNAME may lead to have others held with them while a signer has some time left.
         Move::Hold if !facts.signers.former_overdue => return None,

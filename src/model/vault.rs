@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::home::Home;
-use super::keyring::{Keyring, Phase, later};
+use super::keyring::{Keyring, Mode, Phase, later};
 use super::lanes::{LaneId, PerLane};
 use super::name::DomainName;
 use super::rotation::{Change, Move, Moving};
@@ -49,6 +49,9 @@ pub struct FormerHome {
     /// The tenant was told to let its CNAMEs lead there before the move was called off: all keys are published there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
+    /// Since when nothing is published there any more, the drain being over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<Timestamp>,
 }
 
 impl FormerHome {
@@ -56,6 +59,20 @@ impl FormerHome {
     #[must_use]
     pub fn has_drained(&self, now: Timestamp) -> bool {
         self.until <= now && !self.held
+    }
+
+    /// When copies of what was published there are gone as well, which DNS hosts may show for as long as resolvers may
+    /// remember it: `rounding` seconds longer than its TTL says.
+    #[must_use]
+    pub fn forgotten_at(&self, rounding: u32) -> Option<Timestamp> {
+        let memory = SignedDuration::from_secs(self.home.ttl.saturating_add(rounding).into());
+        self.withdrawn.map(|at| later(at, memory))
+    }
+
+    /// Whether nothing hangs on it any more.
+    #[must_use]
+    pub fn is_over(&self, rounding: u32, now: Timestamp) -> bool {
+        self.has_drained(now) && self.forgotten_at(rounding).is_some_and(|at| at <= now)
     }
 }
 
@@ -104,7 +121,7 @@ impl Vault {
     #[must_use]
     pub fn high_water(&self) -> Timestamp {
         let rings = self.rings.iter().map(|(_, ring)| ring.high_water());
-        let homes = self.former.iter().map(|former| former.left);
+        let homes = self.former.iter().flat_map(|former| [Some(former.left), former.withdrawn]).flatten();
         let moving = self.moving.iter().map(Moving::high_water);
         rings.chain(homes).chain(moving).max().unwrap_or(Timestamp::MIN)
     }
@@ -116,6 +133,17 @@ impl Vault {
             matches!(phase, Phase::Active { .. } | Phase::Draining { .. } | Phase::Revoked { .. })
         };
         self.rings.iter().any(|(_, ring)| ring.slots.iter().any(|(_, slot)| told(&slot.phase)))
+    }
+
+    /// Whether a copy of a key is no CNAME to what begins now in a lane with this mode: it may have been made of names that go,
+    /// or have gone just now. Names to which a CNAME may lead by which mail is signed as the domain stay until a look finds it
+    /// elsewhere. Where mail is signed as the provider it may as well have been left leading to the next names, from an earlier
+    /// stay there, and they have yet to answer everywhere.
+    #[must_use]
+    pub fn doubts_copies(&self, mode: Mode) -> bool {
+        let stays = |former: &FormerHome| mode == Mode::Domain && former.held && former.reached;
+        let begun = self.moving.as_ref().is_some_and(|moving| moving.announced.is_none());
+        !self.former.iter().all(stays) || (mode == Mode::Default && begun)
     }
 
     /// Applies one change at `now`.
@@ -147,13 +175,17 @@ impl Vault {
 
     /// Leaves a home: what was published there stays for `drain`, from when no CNAME leads there that may have `reached` it.
     pub(super) fn leave(&mut self, home: Home, reached: bool, drain: SignedDuration, now: Timestamp) {
-        let mut entry = FormerHome { home, left: now, until: later(now, drain), held: reached, reached };
+        let until = later(now, drain);
+        let mut entry = FormerHome { home, left: now, until, held: reached, reached, withdrawn: None };
         if let Some(at) = self.former.iter().position(|former| former.home.is_at(&entry.home)) {
             // It was left before, and what it was kept for then may not be over.
-            let FormerHome { home: _, left: _, until, held, reached } = self.former.remove(at);
-            entry.until = entry.until.max(until);
-            entry.held |= held || reached;
-            entry.reached |= reached;
+            let before = self.former.remove(at);
+            if !before.has_drained(now) {
+                let FormerHome { home: _, left: _, until, held, reached, withdrawn: _ } = before;
+                entry.until = entry.until.max(until);
+                entry.held |= held || reached;
+                entry.reached |= reached;
+            }
         }
         self.former.push(entry);
     }

@@ -126,7 +126,8 @@ fn moved(until: i64, held: bool) -> Vault {
     two.phase = Phase::Published { key: info(2), seen: at(-200_000), settled: at(-100_000) };
     let mut old = vault.home.clone();
     old.initial_domain = DnsName::new("contoso.before.example").unwrap();
-    vault.former = vec![FormerHome { home: old, left: at(0), until: at(until), held, reached: false }];
+    vault.former =
+        vec![FormerHome { home: old, left: at(0), until: at(until), held, reached: false, withdrawn: None }];
     vault
 }
 
@@ -193,8 +194,14 @@ fn names_that_were_left_a_moment_ago_do_not_make_late_who_left_the_keys_long_ago
     std::mem::swap(&mut old, &mut vault.home);
     vault.home.initial_domain = DnsName::new("contoso.after.example").unwrap();
     let moved = 3 * LAG;
-    vault.former =
-        vec![FormerHome { home: old, left: at(moved), until: at(10 * DRAIN), held: false, reached: false }];
+    vault.former = vec![FormerHome {
+        home: old,
+        left: at(moved),
+        until: at(10 * DRAIN),
+        held: false,
+        reached: false,
+        withdrawn: None,
+    }];
     renew(&mut roster, &up_to(50), moved);
     roster.look(&who("a"), told(&vault, 60), at(moved));
     let census = roster.census(at(moved + 1));
@@ -214,8 +221,14 @@ fn a_second_signature_by_the_providers_names_is_asked_for_as_well() {
     roster.look(&who("a"), told(&vault, 50), at(0));
     let old = vault.home.clone();
     vault.home.initial_domain = DnsName::new("contoso.after.example").unwrap();
-    vault.former =
-        vec![FormerHome { home: old, left: at(1), until: at(10 * DRAIN), held: false, reached: false }];
+    vault.former = vec![FormerHome {
+        home: old,
+        left: at(1),
+        until: at(10 * DRAIN),
+        held: false,
+        reached: false,
+        withdrawn: None,
+    }];
     roster.look(&who("a"), told(&vault, 60), at(1));
     renew(&mut roster, &up_to(50), LAG + 1);
     assert!(roster.look(&who("a"), told(&vault, 60), at(LAG + 1)).former_in_use);

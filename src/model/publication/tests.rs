@@ -109,8 +109,14 @@ fn two_initial_domains_in_one_zone_keep_their_records_apart() {
     }
     let mut vault = vault();
     vault.home = old.clone();
-    vault.former =
-        vec![FormerHome { home: home("c.example"), left: at(0), until: at(90), held: false, reached: false }];
+    vault.former = vec![FormerHome {
+        home: home("c.example"),
+        left: at(0),
+        until: at(90),
+        held: false,
+        reached: false,
+        withdrawn: None,
+    }];
     let spec = empty(&new);
     let found = publish(&spec, &vault, &new, &[], DRAIN, at(10));
     let all: Vec<&str> = names(&found.records);

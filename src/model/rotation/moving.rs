@@ -117,7 +117,12 @@ pub enum Move {
         drain: SignedDuration,
     },
     /// Former names have drained.
-    Forget,
+    Withdraw,
+    /// Nobody remembers what was published under them.
+    Forget {
+        /// For how many seconds more than its TTL an answer is remembered.
+        rounding: u32,
+    },
     /// No mail is signed any more that is verified at the names of a move which was called off: they drain from now on.
     Part {
         /// For how long.
@@ -202,8 +207,17 @@ impl Vault {
                 }
             }
             Move::Finish { drain } => self.finish(*drain, now),
-            Move::Forget => self.former.retain(|former| !former.has_drained(now)),
-            Move::Hold => self.former.iter_mut().for_each(|former| former.held = true),
+            Move::Withdraw => {
+                for former in self.former.iter_mut().filter(|former| former.has_drained(now)) {
+                    former.withdrawn.get_or_insert(now);
+                }
+            }
+            Move::Forget { rounding } => self.former.retain(|former| !former.is_over(*rounding, now)),
+            Move::Hold => {
+                for former in &mut self.former {
+                    (former.held, former.withdrawn) = (true, None);
+                }
+            }
             Move::Free { drain } => self.free(false, *drain, now),
             Move::Part { drain } => self.free(true, *drain, now),
         }

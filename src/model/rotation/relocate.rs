@@ -78,8 +78,12 @@ pub fn relocate(
     if !former_in_use && run.vault.former.iter().any(may_be_reached) && run.is_parted(sights) {
         run.make(Move::Part { drain: policy.parting_time() });
     }
-    if run.vault.former.iter().any(|former| former.has_drained(now)) {
-        run.make(Move::Forget);
+    if run.vault.former.iter().any(|former| former.has_drained(now) && former.withdrawn.is_none()) {
+        run.make(Move::Withdraw);
+    }
+    let rounding = policy.rounding;
+    if run.vault.former.iter().any(|former| former.is_over(rounding, now)) {
+        run.make(Move::Forget { rounding });
     }
     if wanted.is_at(&run.vault.home) {
         if run.vault.moving.is_some() {

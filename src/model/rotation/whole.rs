@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{Change, Custody, Decision, Evidence, Move, Observed, Policy, Sights, decide, relocate};
 use crate::model::home::Home;
-use crate::model::keyring::{Mode, Phase};
+use crate::model::keyring::Phase;
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, Selector};
 use crate::model::vault::{Vault, VaultChange};
@@ -86,10 +86,11 @@ pub fn decide_vault(
     {
         run.make(VaultChange::OpenSecond { selectors: selectors.clone() });
     }
+    let rounding = wanted.policies.primary.rounding;
     let primary = run.lane(LaneId::Primary, wanted.policies.primary, Some(&observed.primary), renamed);
     let second = run.second(wanted, observed.second.as_ref(), renamed);
     let lanes = PerLane { primary, second };
-    let wakes = lanes.iter().filter_map(|(_, decision)| decision.wake).chain(run.wakes());
+    let wakes = lanes.iter().filter_map(|(_, decision)| decision.wake).chain(run.wakes(rounding));
     VaultDecision {
         wake: wakes.filter(|at| *at > now).min(),
         look: renamed || waits || lanes.iter().any(|(_, decision)| decision.look),
@@ -119,11 +120,10 @@ impl Run {
     ) -> Decision {
         let settled = self.vault.settled_next(lane, self.now);
         let announced = self.vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
-        // Mail begins to go through a copy only where no name drains of which it may have been made.
-        let mode = self.vault.rings.get(lane).map(|ring| ring.mode);
-        let may_drain = mode == Some(Mode::Default) && !self.vault.former.is_empty();
+        // Mail begins to go through a copy only where no name goes of which it may have been made.
+        let doubtful = self.vault.rings.get(lane).is_some_and(|ring| self.vault.doubts_copies(ring.mode));
         let evidence = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
-        let evidence = evidence.map(|seen| if may_drain { seen.by_name() } else { seen });
+        let evidence = evidence.map(|seen| if doubtful { seen.by_name() } else { seen });
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
@@ -169,8 +169,9 @@ impl Run {
     }
 
     /// Moments at which time alone lets a move go on.
-    fn wakes(&self) -> Vec<Timestamp> {
-        let mut moments: Vec<Timestamp> = self.vault.former.iter().map(|former| former.until).collect();
+    fn wakes(&self, rounding: u32) -> Vec<Timestamp> {
+        let left = self.vault.former.iter().flat_map(|f| [Some(f.until), f.forgotten_at(rounding)]);
+        let mut moments: Vec<Timestamp> = left.flatten().collect();
         for (_, names) in self.vault.moving.iter().flat_map(|moving| moving.lanes.iter()) {
             for (_, name) in names.iter() {
                 moments.push(name.settled);

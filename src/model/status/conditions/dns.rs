@@ -104,7 +104,7 @@ pub(super) fn cnames(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
     }
     let mut parts = Vec::new();
     let mut clear = false;
-    let drains = ring.mode == Mode::Default && !facts.vault.former.is_empty();
+    let drains = !facts.vault.former.is_empty() && facts.vault.doubts_copies(ring.mode);
     for (slot, state, row) in records::of(lane, delegation) {
         if missing.contains(&slot) {
             clear |= !state.is_unclear();

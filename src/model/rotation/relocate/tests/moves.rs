@@ -28,6 +28,7 @@ fn a_move_goes_on_only_as_the_tenant_s_cnames_do() {
     assert_eq!(world.vault.former[0].until, later(world.now, world.policy.drain_time()));
     assert!(world.vault.rings.primary.active().is_some());
     world.pass(97 * 3_600);
+    world.pass(301);
     assert!(world.vault.former.is_empty() && world.vault.moving.is_none());
 }
 
@@ -92,6 +93,7 @@ fn names_of_before_stay_while_a_signer_uses_them_and_drain_from_then_on() {
     assert!(!world.vault.former[0].held);
     assert_eq!(world.vault.former[0].until, later(world.now, world.policy.drain_time()));
     world.pass(97 * 3_600);
+    world.pass(301);
     assert!(world.vault.former.is_empty());
 }
 
