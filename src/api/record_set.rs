@@ -58,6 +58,9 @@ pub struct DkimRecordSetSpec {
     /// The greatest serial of any key of the domain so far, whether it was published or not.
     #[serde(default)]
     pub last_serial: i64,
+    /// Nothing is published any more; resolvers may remember until then what was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remembered_until: Option<Time>,
     /// The records, slot by slot.
     #[serde(default)]
     pub records: Vec<PublishedRecord>,
@@ -128,6 +131,7 @@ impl DkimRecordSetSpec {
             orphaned: _,
             drain_seconds: _,
             last_serial: _,
+            remembered_until: _,
             cnames: _,
         } = self;
         let present = Placed { provider, guid, zone, records };

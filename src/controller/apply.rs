@@ -170,6 +170,7 @@ fn record_spec(
         orphaned: false,
         drain_seconds: drain.as_secs(),
         last_serial: publication::last_serial(&set.spec, vault),
+        remembered_until: None,
         records,
         former,
         cnames: order.cnames(vault),

@@ -16,6 +16,7 @@ use crate::api::{
 use crate::model::acceptance::{Order, Refusal};
 use crate::model::contest::{self, Bid, Contender, Standing};
 use crate::model::publication;
+use crate::model::rotation::ROUNDING;
 use crate::publish;
 
 /// How a claim was come by.
@@ -84,7 +85,7 @@ async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(
         return Ok(());
     }
     match contest::unclaimed(&set.spec) {
-        _ if contest::is_silent(&set.spec) => delete(ctx, set).await,
+        _ if contest::is_silent(&set.spec) => release(ctx, set, DeletionPolicy::Drain).await,
         Some(before) => save(ctx, set, before).await.map(|_| ()),
         None => Ok(()),
     }
@@ -238,6 +239,7 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
             orphaned: false,
             drain_seconds: order.drain_time().as_secs(),
             last_serial: 0,
+            remembered_until: None,
             former: Vec::new(),
             records: Vec::new(),
             cnames: None,
@@ -281,26 +283,16 @@ pub async fn save(
 }
 
 /// Lets go of a claim, as the DkimDomain asked: what has signed stays for the drain and the rest goes; all goes; or all
-/// stays.
+/// stays. An object without records outlives what resolvers remember of them.
 ///
 /// # Errors
 /// [`Error`] where the API server could not be asked.
 pub async fn release(ctx: &Context, set: &DkimRecordSet, how: DeletionPolicy) -> Result<(), Error> {
     let spec = contest::unclaimed(&set.spec).unwrap_or_else(|| set.spec.clone());
-    let spec = match how {
-        DeletionPolicy::Immediate => return delete(ctx, set).await,
-        DeletionPolicy::Orphan => DkimRecordSetSpec { claim_ref: None, orphaned: true, ..spec },
-        DeletionPolicy::Drain => {
-            let drain = jiff::SignedDuration::from_secs(spec.drain_seconds);
-            let kept = publication::release_all(&spec, drain, ctx.clock.sure()?);
-            let (records, former) = (kept.records, kept.former);
-            if records.is_empty() && former.is_empty() {
-                return delete(ctx, set).await;
-            }
-            DkimRecordSetSpec { claim_ref: None, records, former, ..spec }
-        }
-    };
-    save(ctx, set, spec).await.map(|_| ())
+    match publication::let_go(&spec, how, ROUNDING, ctx.clock.sure()?) {
+        Some(spec) => save(ctx, set, spec).await.map(|_| ()),
+        None => delete(ctx, set).await,
+    }
 }
 
 /// Deletes a record set that nothing hangs on any more, if it is still the one we know.

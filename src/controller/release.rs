@@ -20,6 +20,7 @@ use crate::api::{
 };
 use crate::model::keyring::later;
 use crate::model::name::DomainName;
+use crate::model::publication;
 use crate::wipe::wipe;
 
 /// Puts our finalizer on, if it is not there. Returns whether something was written.
@@ -237,9 +238,7 @@ pub async fn sweep(guard: Arc<DeserializeGuard<DkimRecordSet>>, ctx: Arc<Context
         return Ok(Action::await_change());
     }
     let now = ctx.clock.sure()?;
-    let records = set.spec.placements().flat_map(|place| place.records);
-    let ends = records.filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
-    match ends {
+    match publication::over_at(&set.spec) {
         Some(end) if end > now => {
             let wait = Duration::try_from(end.duration_since(now)).unwrap_or(CLAIMED);
             Ok(Action::requeue(wait.min(Duration::from_secs(3600)).max(Duration::from_millis(50))))

@@ -12,7 +12,7 @@ use super::record::KeyRecord;
 use super::selector::{PerSlot, Selector, SlotId};
 use super::vault::{FormerHome, Vault};
 use super::words::whole;
-use crate::api::{DkimRecordSetSpec, FormerPlacement, PublishedRecord};
+use crate::api::{DeletionPolicy, DkimRecordSetSpec, FormerPlacement, PublishedRecord};
 use crate::model::keyring::later;
 
 /// Records by place.
@@ -159,8 +159,7 @@ fn keep(
 }
 
 /// What stays when the claim is gone: records that have signed, for the drain; the others go at once.
-#[must_use]
-pub fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timestamp) -> Vec<PublishedRecord> {
+fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timestamp) -> Vec<PublishedRecord> {
     let mut kept = Vec::new();
     for record in existing {
         if record.signed_since.is_none() {
@@ -175,8 +174,7 @@ pub fn release(existing: &[PublishedRecord], drain: SignedDuration, now: Timesta
 }
 
 /// [`release`] at every place.
-#[must_use]
-pub fn release_all(existing: &DkimRecordSetSpec, drain: SignedDuration, now: Timestamp) -> Publication {
+fn release_all(existing: &DkimRecordSetSpec, drain: SignedDuration, now: Timestamp) -> Publication {
     let former = existing
         .former
         .iter()
@@ -185,6 +183,52 @@ pub fn release_all(existing: &DkimRecordSetSpec, drain: SignedDuration, now: Tim
         records: release(&existing.records, drain, now),
         former: former.filter(|place| !place.records.is_empty()).collect(),
     }
+}
+
+/// What is left of a record set whose claim is let go as the DkimDomain asked; none where the object goes.
+///
+/// Where nothing is published any more it stays for as long as resolvers may remember what was, which is `rounding` seconds
+/// longer than a TTL says: a claim that is made meanwhile lets its names settle, and counts its keys on.
+#[must_use]
+pub fn let_go(
+    existing: &DkimRecordSetSpec,
+    how: DeletionPolicy,
+    rounding: u32,
+    now: Timestamp,
+) -> Option<DkimRecordSetSpec> {
+    let left = match how {
+        DeletionPolicy::Orphan => {
+            return Some(DkimRecordSetSpec { claim_ref: None, orphaned: true, ..existing.clone() });
+        }
+        DeletionPolicy::Drain => {
+            release_all(existing, SignedDuration::from_secs(existing.drain_seconds), now)
+        }
+        DeletionPolicy::Immediate => Publication::default(),
+    };
+    let Publication { records, former } = left;
+    let silent = records.is_empty() && former.is_empty();
+    let until = remembered_until(existing, rounding, now).filter(|_| silent);
+    if silent && until.is_none_or(|until| until <= now) {
+        return None;
+    }
+    let remembered_until = until.map(whole);
+    Some(DkimRecordSetSpec { claim_ref: None, records, former, remembered_until, ..existing.clone() })
+}
+
+/// Until when resolvers may remember what is published, or was until it was withdrawn.
+fn remembered_until(existing: &DkimRecordSetSpec, rounding: u32, now: Timestamp) -> Option<Timestamp> {
+    let records = existing.placements().flat_map(|place| place.records);
+    let ttl = records.map(|record| i64::from(record.ttl)).max();
+    let until = ttl.map(|ttl| later(now, SignedDuration::from_secs(ttl.saturating_add(rounding.into()))));
+    until.max(existing.remembered_until.as_ref().map(|until| until.0))
+}
+
+/// When something of a record set that nobody claims is over next.
+#[must_use]
+pub fn over_at(spec: &DkimRecordSetSpec) -> Option<Timestamp> {
+    let records = spec.placements().flat_map(|place| place.records);
+    let ends = records.filter_map(|record| record.keep_until.as_ref());
+    ends.chain(&spec.remembered_until).map(|until| until.0).min()
 }
 
 /// When the next of these records ends. A newcomer may be waiting for its name.

@@ -42,6 +42,7 @@ fn set(order: &Order, records: Vec<PublishedRecord>) -> DkimRecordSetSpec {
         orphaned: false,
         drain_seconds: 60,
         last_serial: 1,
+        remembered_until: None,
         records,
         former: Vec::new(),
         cnames: None,

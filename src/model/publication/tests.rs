@@ -16,6 +16,7 @@ fn empty(home: &Home) -> DkimRecordSetSpec {
         orphaned: false,
         drain_seconds: 60,
         last_serial: 0,
+        remembered_until: None,
         records: Vec::new(),
         former: Vec::new(),
         cnames: None,
@@ -204,4 +205,39 @@ fn a_vault_from_a_backup_is_behind_what_is_published() {
     // An older program kept no count of its own.
     spec.last_serial = 0;
     assert!(is_ahead_of(&spec, &backup));
+}
+
+#[test]
+fn what_was_withdrawn_at_once_is_remembered_for_a_ttl() {
+    let old = home("a.example");
+    let published = saved(&empty(&old), publish(&empty(&old), &vault(), &old, &[], DRAIN, at(10)));
+    let published = DkimRecordSetSpec { last_serial: 2, ..published };
+    let left = let_go(&published, DeletionPolicy::Immediate, 1, at(20)).unwrap();
+    assert!(left.placements().all(|place| place.records.is_empty()));
+    assert_eq!((over_at(&left), left.last_serial), (Some(at(20 + 300 + 1)), 2));
+
+    // A claim that is made meanwhile counts on, so that its names are not taken for new ones.
+    let lanes = PerLane { primary: selectors(), second: None };
+    let again = recover(&contoso(), &old, &lanes, &left, DRAIN, at(30));
+    assert_eq!(again.rings.primary.last_serial, 2);
+
+    assert_eq!(let_go(&left, DeletionPolicy::Drain, 1, at(320)).as_ref(), Some(&left));
+    assert_eq!(let_go(&left, DeletionPolicy::Drain, 1, at(321)), None);
+    assert_eq!(let_go(&empty(&old), DeletionPolicy::Immediate, 1, at(20)), None, "nothing was published");
+}
+
+#[test]
+fn a_record_set_outlives_the_last_of_its_records() {
+    let old = home("a.example");
+    let mut spec = saved(&empty(&old), publish(&empty(&old), &vault(), &old, &[], DRAIN, at(10)));
+    let let_go = |spec: &DkimRecordSetSpec, now| let_go(spec, DeletionPolicy::Drain, 1, now);
+    spec = let_go(&spec, at(20)).unwrap();
+    assert_eq!((names(&spec.records).len(), over_at(&spec)), (1, Some(at(80))), "one has signed");
+    spec = let_go(&spec, at(80)).unwrap();
+    assert_eq!((names(&spec.records).len(), over_at(&spec)), (0, Some(at(80 + 300 + 1))));
+    assert_eq!(let_go(&spec, at(381)), None);
+    // Orphaned, it stays as it is.
+    let all = saved(&empty(&old), publish(&empty(&old), &vault(), &old, &[], DRAIN, at(10)));
+    let orphaned = super::let_go(&all, DeletionPolicy::Orphan, 1, at(20)).unwrap();
+    assert!(orphaned.orphaned && orphaned.records == all.records);
 }

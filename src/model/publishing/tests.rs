@@ -140,6 +140,7 @@ fn spec(zone: ZoneSpec, claimed: bool, records: Vec<PublishedRecord>) -> DkimRec
         zone,
         drain_seconds: 60,
         last_serial: 0,
+        remembered_until: None,
         records,
         former: Vec::new(),
         cnames: None,

@@ -3,7 +3,7 @@
 use super::Verdict;
 use crate::api::{ConditionType, Delegation, Reason};
 use crate::model::diagnosis::{self, KeyEvidence, RecordState};
-use crate::model::keyring::{Keyring, Link, Mode, Phase};
+use crate::model::keyring::{Keyring, Link, Phase};
 use crate::model::selector::SlotId;
 use crate::model::status::{Facts, LaneFacts, records};
 
