@@ -22,7 +22,10 @@ macro_rules! mutants {
             pub fn faults(self) -> u32 {
                 // There and back.
                 match self {
-                    Self::AbandonedTooEarly | Self::PartedAtOnce => 2,
+                    Self::AbandonedTooEarly
+                    | Self::PartedAtOnce
+                    | Self::SpareLinksTrusted
+                    | Self::CopyTakenForHome => 2,
                     _ => self.shown_by().count_ones(),
                 }
             }
@@ -77,6 +80,8 @@ mutants! {
     PauseIgnored @ EDIT,
     /// Records go with the claim, drained or not.
     ReleasedAtOnce @ DELETE,
+    /// Where nothing is published any more, the record set goes at once, whatever resolvers remember.
+    WithdrawnForgotten @ DELETE,
     /// Writes are not compared with what is there.
     LastWriteWins @ SECOND,
     /// A key in the wrong hands drains like any other.
@@ -103,6 +108,15 @@ mutants! {
     AbandonedTooEarly @ MOVE in CalledOff,
     /// They stay no longer than the move took to be called off and a drain, whenever a CNAME has left them.
     PartedAtOnce @ MOVE in CalledOff,
+    /// CNAMEs that were trusted when a move was called off, or seen to be right before it was done, are trusted on, though no
+    /// mail went through them meanwhile and the tenant may have changed them.
+    SpareLinksTrusted @ MOVE in Hidden,
+    /// A copy of a key is taken for a CNAME that leads to the next name.
+    CopyTakenForNext @ MOVE in Hidden,
+    /// A copy of a key is taken for a CNAME that has left the names of a move that was called off.
+    CopyTakenForHome @ MOVE in Hidden,
+    /// A copy of a key counts as soon as the names of before a move are gone of which it was made.
+    CopyTrustedTooSoon @ MOVE in Hidden,
     /// A key that is new signs through a CNAME that may lead to where it has yet to settle.
     AnnouncementForgotten @ MOVE in Rolled,
     /// That a signer still signs by the names of before is not heeded.

@@ -68,6 +68,7 @@ pub fn empty_set(order: &Order) -> DkimRecordSetSpec {
         orphaned: false,
         drain_seconds: order.drain_time().as_secs(),
         last_serial: 0,
+        remembered_until: None,
         records: Vec::new(),
         former: Vec::new(),
         cnames: None,
@@ -136,7 +137,7 @@ pub fn plan(
     let mark = (!armed.is_empty()).then(|| rules.publish(order, set, &before.vault, &armed, now));
     let mut secret = before.clone();
     for change in &decision.changes {
-        secret.vault.apply(change, now);
+        rules.apply(&mut secret.vault, change, now);
         secret.keys.second =
             secret.vault.rings.second.is_some().then(|| secret.keys.second.unwrap_or_default());
         let VaultChange::Key { lane, change: Change::Generate { slot, kind, import, .. } } = change else {

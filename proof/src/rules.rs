@@ -3,11 +3,11 @@
 //! A fault never touches the operator's code: it alters what one of its functions is told, or what comes of what it
 //! answered. A proof that passes with a fault in place proves nothing, so every one of them must be caught.
 
-use dkim_operator::api::DkimRecordSetSpec;
+use dkim_operator::api::{DeletionPolicy, DkimRecordSetSpec};
 use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::cadence::Cadence;
 use dkim_operator::model::home::Home;
-use dkim_operator::model::keyring::{Keyring, Link, Phase};
+use dkim_operator::model::keyring::{Keyring, Link, Mode, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
 use dkim_operator::model::rotation::{
@@ -56,6 +56,16 @@ impl Rules {
         if let (Mutant::AnnouncementForgotten, Some(moving)) = (mutant, &mut vault.moving) {
             moving.announced = None;
         }
+        let copied = match mutant {
+            Mutant::CopyTakenForNext => sights.next.as_mut(),
+            Mutant::CopyTakenForHome => sights.home.as_mut(),
+            _ => None,
+        };
+        for slot in copied.into_iter().flat_map(|evidence| &mut evidence.slots.0) {
+            if let LinkSight::Verified { by_copy, .. } = &mut slot.link {
+                *by_copy = false;
+            }
+        }
         if mutant == Mutant::HoldIgnored {
             observed.lanes.primary.in_use = Default::default();
         }
@@ -71,6 +81,19 @@ impl Rules {
         }
         distort(mutant, &mut decision.changes, policy.drain_time(), now);
         decision
+    }
+
+    /// Applies one change.
+    pub fn apply(&self, vault: &mut Vault, change: &VaultChange, now: Timestamp) {
+        let Some(mutant) = self.mutant else { return vault.apply(change, now) };
+        let before = vault.clone();
+        vault.apply(change, now);
+        if mutant == Mutant::SpareLinksTrusted {
+            trust_spare_links(vault, &before, change);
+        }
+        if mutant == Mutant::CopyTrustedTooSoon && matches!(change, VaultChange::Move(Move::Withdraw)) {
+            vault.former.retain(|former| !former.has_drained(now));
+        }
     }
 
     /// The moment at which a decision is taken and applied.
@@ -133,6 +156,7 @@ impl Rules {
             orphaned: false,
             drain_seconds: drain.as_secs(),
             last_serial: publication::last_serial(set, &vault),
+            remembered_until: None,
             records: all.records,
             former: if forgets { Vec::new() } else { all.former },
         }
@@ -150,13 +174,13 @@ impl Rules {
     pub fn release(
         &self,
         set: &DkimRecordSetSpec,
-        drain: SignedDuration,
+        how: DeletionPolicy,
         now: Timestamp,
-    ) -> publication::Publication {
-        if self.are(Mutant::ReleasedAtOnce) {
-            return publication::Publication::default();
-        }
-        publication::release_all(set, drain, now)
+    ) -> Option<DkimRecordSetSpec> {
+        let how = if self.are(Mutant::ReleasedAtOnce) { DeletionPolicy::Immediate } else { how };
+        // The resolvers here count to the tick: a spare second would hide faults as large.
+        let left = publication::let_go(set, how, 0, now);
+        left.filter(|left| left.remembered_until.is_none() || !self.are(Mutant::WithdrawnForgotten))
     }
 
     /// Whether keys survive that the DkimDomain is made again.
@@ -249,6 +273,23 @@ fn mislead(
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Undoes that the CNAMEs of a domain that is signed as its provider are looked at anew after a move.
+fn trust_spare_links(vault: &mut Vault, before: &Vault, change: &VaultChange) {
+    for lane in LaneId::ALL {
+        let known = match change {
+            VaultChange::Move(Move::Abandon { .. }) => before.rings.get(lane).cloned(),
+            VaultChange::Move(Move::Finish { .. }) => before.next_ring(lane),
+            _ => None,
+        };
+        let Some((ring, known)) = vault.rings.get_mut(lane).zip(known) else { continue };
+        if ring.mode == Mode::Default {
+            for slot in SlotId::ALL {
+                ring.slots[slot].link = known.slots[slot].link;
+            }
         }
     }
 }

@@ -57,13 +57,15 @@ pub enum TextAnswer {
     Revoked,
 }
 
-/// Puts answers into the form that the lookout gives them. `texts` is server by server, slot by slot.
+/// Puts answers into the form that the lookout gives them. `texts` is server by server, slot by slot, each with this `ttl`
+/// in seconds.
 #[must_use]
 pub fn observation(
     at: Timestamp,
     targets: &PerSlot<DnsName>,
     aliases: [AliasAnswer; 2],
     texts: [[TextAnswer; 2]; 2],
+    ttl: u32,
 ) -> Observation {
     let answer = |index: u8, outcome: Outcome| ServerAnswer {
         name: Some(DnsName::new(format!("ns{index}.example")).expect("a name")),
@@ -94,8 +96,8 @@ pub fn observation(
             let outcome = match server[index] {
                 TextAnswer::Silent => Outcome::Failed(Failure::Timeout),
                 TextAnswer::Nothing => Outcome::NxDomain { negative_ttl: 1 },
-                TextAnswer::Revoked => Outcome::Txt { texts: vec![keys::revoked()], ttl: 1 },
-                TextAnswer::Key(id) => Outcome::Txt { texts: vec![keys::record(id)], ttl: 1 },
+                TextAnswer::Revoked => Outcome::Txt { texts: vec![keys::revoked()], ttl },
+                TextAnswer::Key(id) => Outcome::Txt { texts: vec![keys::record(id)], ttl },
             };
             answer(number, outcome)
         });

@@ -1,28 +1,123 @@
 //! What can happen in a state.
 
 use super::world::faults;
-use super::world::{Action, Crash, Heard, Life, LinkSeen, NAMES, Sight, Sky, Slow, State, Story, World};
+use super::world::{Life, LinkSeen, NAMES, Slow, State, Story, World};
+
+/// Which servers fail a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sky {
+    /// None.
+    Clear,
+    /// One of ours.
+    OneSilent(usize),
+    /// All of ours.
+    OursSilent,
+    /// The tenant's.
+    TenantUnclear,
+    /// None, but the tenant's show copies of the keys where there are CNAMEs.
+    TenantHides,
+}
+
+/// On what a reconcile rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Sight {
+    /// A look made now.
+    Fresh(Sky),
+    /// The look that was kept.
+    Kept,
+    /// None: just started.
+    Blind,
+}
+
+/// Where the controller dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Crash {
+    /// Nowhere.
+    Never,
+    /// After the mark.
+    AfterMark,
+    /// After the Secret.
+    AfterSecret,
+}
+
+/// What can happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Time passes.
+    Tick,
+    /// One of our servers hears of the record set.
+    Serve(usize),
+    /// A whole reconcile, or the part before a crash.
+    Reconcile(Sight, Crash),
+    /// A look is made and kept.
+    KeepLook,
+    /// The second controller reads the record set.
+    SlowRead,
+    /// It reads the Secret and decides.
+    SlowDecide(Sight),
+    /// It does its next write.
+    SlowWrite,
+    /// It dies.
+    SlowDies,
+    /// The Secret is deleted by hand.
+    LoseSecret,
+    /// The record set is deleted by hand.
+    LoseSet,
+    /// The keys fall into the wrong hands, and the user says so.
+    Compromise,
+    /// A signer that reports does not hear of a switch.
+    Lag(usize),
+    /// It does at last.
+    CatchUp(usize),
+    /// The user gives the domain another name at the provider, or its old one.
+    Relocate(bool),
+    /// The second signature is wanted or not.
+    Double(bool),
+    /// A private key is taken out of the Secret by hand.
+    LoseKey(usize),
+    /// The tenant changes a CNAME.
+    SetLink(usize, LinkSeen),
+    /// The tenant pauses or resumes.
+    Pause(bool),
+    /// The tenant enables or disables.
+    Enable(bool),
+    /// The tenant asks for a rotation now.
+    Request,
+    /// The tenant asks for another kind of key.
+    OtherKind,
+    /// The controller's clock is set back.
+    ClockBack,
+    /// The DkimDomain is deleted.
+    Delete,
+    /// The same, and everything goes with it.
+    Erase,
+    /// The same, and its keys are left behind.
+    Orphan,
+    /// The controller takes the next step of letting it go.
+    LetGo,
+    /// What has drained is swept away.
+    Sweep,
+    /// The DkimDomain is made again.
+    Recreate,
+}
 
 impl World {
     /// What can happen in a state.
     pub(super) fn possible(&self, s: &State, actions: &mut Vec<Action>) {
         let may = |kind: u16| s.faults > 0 && self.kinds & kind != 0;
-        actions.push(Action::Tick);
+        if !self.is_withdrawing(s) {
+            actions.push(Action::Tick);
+        }
         if !s.unset {
             actions.extend(self.servers());
         }
         match s.life {
             Life::Present => self.controllers(s, actions),
-            Life::Leaving => actions.push(Action::LetGo),
+            Life::Leaving | Life::Erasing => actions.push(Action::LetGo),
             Life::Orphaned => actions.push(Action::Recreate),
             Life::Gone => {
-                // Where no record set is left, nobody can know what resolvers still remember of the last one.
-                let remembered = s.caches.iter().flatten().any(|(held, _)| matches!(held, Heard::Key(_)));
-                if s.set.is_some() {
-                    actions.extend([Action::Recreate, Action::Sweep]);
-                } else if !remembered {
-                    actions.push(Action::Recreate);
-                }
+                actions.push(Action::Recreate);
+                actions.extend(s.set.map(|_| Action::Sweep));
             }
         }
         match s.slow {
@@ -108,11 +203,13 @@ impl World {
 
     fn controllers(&self, s: &State, actions: &mut Vec<Action>) {
         let one_silent = [0, 1].map(Sky::OneSilent);
-        let skies = [Sky::Clear, Sky::OursSilent, Sky::TenantUnclear].into_iter().chain(one_silent);
+        let skies = [Sky::Clear, Sky::OursSilent, Sky::TenantUnclear, Sky::TenantHides];
+        let skies = skies.into_iter().chain(one_silent);
         let few = self.story.moves() || self.story == Story::Doubled;
         let seen = |sky: &Sky| match sky {
             Sky::Clear => true,
             Sky::TenantUnclear => self.large || !matches!(self.story, Story::Doubled | Story::Rolled),
+            Sky::TenantHides => self.story == Story::Hidden,
             Sky::OneSilent(_) | Sky::OursSilent => !few || self.story == Story::CalledOff,
         };
         let skies = skies.filter(seen);

@@ -1,6 +1,6 @@
 //! Our servers, and what resolvers remember of them.
 
-use super::world::{Action, Heard, NAMES, State, World};
+use super::world::{Action, Heard, Life, NAMES, State, Story, World};
 
 impl World {
     /// Each of our servers, hearing of the record set. Names of before and after a move are in zones that may be elsewhere,
@@ -18,6 +18,18 @@ impl World {
             s.served[server % 2][name] = published[name].first().map_or(Heard::Nothing, |(heard, _)| *heard);
         }
         self.remember(s);
+    }
+
+    /// Our servers are hearing that what they answer is withdrawn for good, which does not take them a tick: of all records of
+    /// a domain that is gone, and of those that a host may go on copying. What they went on to answer would be remembered when
+    /// nothing of ours tells of it any more.
+    pub(super) fn is_withdrawing(&self, s: &State) -> bool {
+        let published = s.set.map(|set| self.kernel.published(set)).unwrap_or_default();
+        let gone = s.life == Life::Gone && published.iter().all(Vec::is_empty);
+        let withdrawn = |name: &usize| {
+            published[*name].is_empty() && s.served.iter().any(|server| server[*name] != Heard::Nothing)
+        };
+        (gone || self.story == Story::Hidden) && (0..NAMES).any(|name| withdrawn(&name))
     }
 
     /// The two servers of a zone are alike: states that differ in which is which are one.

@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, RwLock};
 
-use dkim_operator::api::DkimRecordSetSpec;
+use dkim_operator::api::{DeletionPolicy, DkimRecordSetSpec};
 use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::home::Home;
 use dkim_operator::model::key::KeyKind;
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::name::DnsName;
+use dkim_operator::model::publication;
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use jiff::Timestamp;
 
 use super::judge::judge;
-use super::store::{KNOWN_STOLEN, PRESENT, Store, TICK, age, ago, at, renumber, steal};
+use super::store::{Chronology, KNOWN_STOLEN, PRESENT, Store, TICK, age, ago, at, renumber, steal};
 use super::view::View;
 use super::world::{LinkSeen, Look, NAMES, Spec, TOP};
 use crate::keys::{self, KeyId};
@@ -83,8 +84,8 @@ pub struct Kernel {
     pub rules: Rules,
     /// The spans, in seconds: ticks times [`TICK`].
     pub times: Times,
-    /// Whether it matters which key was made before another.
-    pub ages_matter: bool,
+    /// What matters of times.
+    pub chronology: Chronology,
     index: Vec<(String, usize)>,
     pub(super) secrets: Store<Stored>,
     sets: Store<DkimRecordSetSpec>,
@@ -96,7 +97,7 @@ pub struct Kernel {
     lowered_secrets: Memo<(u32, i16), u32>,
     lowered_sets: Memo<(u32, i16), u32>,
     names: Memo<u32, [Vec<(Heard, u16)>; NAMES]>,
-    released: Memo<(u32, i8), u32>,
+    released: Memo<(u32, i8, bool), Option<u32>>,
 }
 
 fn slot(index: usize) -> SlotId {
@@ -111,7 +112,7 @@ pub(super) fn ticks(time: Timestamp) -> i8 {
 impl Kernel {
     /// A kernel with these rules and spans.
     #[must_use]
-    pub fn new(rules: Rules, times: Times, ages_matter: bool) -> Self {
+    pub fn new(rules: Rules, times: Times, chronology: Chronology) -> Self {
         let mut index = Vec::new();
         let mut learn = |spec: Spec, second: bool, first: usize| {
             let order = order_anew(&times, spec);
@@ -126,7 +127,7 @@ impl Kernel {
         Self {
             rules,
             times,
-            ages_matter,
+            chronology,
             index,
             secrets: Store::default(),
             sets: Store::default(),
@@ -163,7 +164,7 @@ impl Kernel {
     }
 
     fn age<T: serde::Serialize + serde::de::DeserializeOwned>(&self, thing: &T, ticks: i8) -> T {
-        age(thing, ticks, self.ages_matter)
+        age(thing, ticks, self.chronology)
     }
 
     /// Decides, and works out the writes.
@@ -182,7 +183,7 @@ impl Kernel {
             let selectors = PerSlot::from_fn(|slot| ring.slots[slot].selector.clone());
             let targets = home.targets(&selectors).ok()?;
             let first = self.index_of(targets[SlotId::One].as_str());
-            Some(observe(call.look.as_ref()?, lane, first, &targets))
+            self.observe(call, lane, first, &targets)
         };
         let second = before.vault.rings.second.is_some().then(PerSlot::default);
         let in_use = PerLane { primary: PerSlot(call.in_use), second };
@@ -204,6 +205,35 @@ impl Kernel {
             follow: self.sets.put(self.age(&plan.follow, 0)),
             facts: judge(&before, &plan, &order.lanes.primary.policy, call, now),
         }
+    }
+
+    /// Answers as real servers would give them, to somebody who asks about names from `first` on.
+    fn observe(
+        &self,
+        call: &Call,
+        lane: LaneId,
+        first: usize,
+        targets: &PerSlot<DnsName>,
+    ) -> Option<Observation> {
+        let look = call.look.as_ref()?;
+        let seconds = |ticks: u8| u32::from(ticks) * u32::try_from(TICK).expect("small");
+        let negative_ttl = seconds(LinkSeen::NEGATIVE_TTL);
+        let ttl = self.times.cname_ttl;
+        // A host that hides CNAMEs passes our TTL on; a tenant who publishes copies chooses a longer one.
+        let (copy_ttl, own_ttl) = if call.spec.copies { (ttl, 1) } else { (self.times.ttl, self.times.ttl) };
+        let base = 2 * usize::from(lane == LaneId::Second);
+        let away = lane == LaneId::Primary && first == 2;
+        let aliases = [0, 1].map(|slot| match look.links[base + slot] {
+            LinkSeen::Right if away => AliasAnswer::Wrong { ttl, negative_ttl },
+            LinkSeen::Next if !away => AliasAnswer::Wrong { ttl, negative_ttl },
+            LinkSeen::Right | LinkSeen::Next => AliasAnswer::Right { ttl, negative_ttl },
+            LinkSeen::Copy(key) => AliasAnswer::Copy { key, ttl: copy_ttl, negative_ttl },
+            LinkSeen::Missing => AliasAnswer::Missing { negative_ttl },
+            LinkSeen::Wrong => AliasAnswer::Wrong { ttl, negative_ttl },
+            LinkSeen::Unclear => AliasAnswer::Failed,
+        });
+        let texts = look.txt.map(|server| [server[first], server[first + 1]]);
+        Some(sight::observation(at(look.at), targets, aliases, texts, own_ttl))
     }
 
     pub(super) fn index_of(&self, name: &str) -> usize {
@@ -270,24 +300,18 @@ impl Kernel {
         })
     }
 
-    /// What is left of a record set whose claim is let go; none where it is nothing.
-    pub fn release(&self, set: u32, clock: i8) -> Option<u32> {
-        let left = self.released.get(&(set, clock), || {
-            let drain = self.order(Spec::default()).drain_time();
-            let set = (*self.sets.get(set)).clone();
-            let left = self.rules.release(&set, drain, at(clock));
-            self.sets
-                .put(self.age(&DkimRecordSetSpec { records: left.records, former: left.former, ..set }, 0))
-        });
-        operator::publishes(&self.sets.get(left)).then_some(left)
+    /// What is left of a record set whose claim is let go, with all its records at once or not; none where it is nothing.
+    pub fn release(&self, set: u32, clock: i8, at_once: bool) -> Option<u32> {
+        self.released.get(&(set, clock, at_once), || {
+            let how = if at_once { DeletionPolicy::Immediate } else { DeletionPolicy::Drain };
+            let left = self.rules.release(&self.sets.get(set), how, at(clock))?;
+            Some(self.sets.put(self.age(&left, 0)))
+        })
     }
 
-    /// Whether some record of a released set has drained.
+    /// Whether something of a released set is over.
     pub fn has_drained(&self, set: u32, clock: i8) -> bool {
-        let set = self.sets.get(set);
-        let records = set.placements().flat_map(|place| place.records);
-        let first = records.filter_map(|r| r.keep_until.as_ref().map(|t| t.0)).min();
-        first.is_none_or(|end| end <= at(clock))
+        publication::over_at(&self.sets.get(set)).is_none_or(|end| end <= at(clock))
     }
 
     /// For people: a Secret and a record set in words.
@@ -320,24 +344,4 @@ fn order_anew(times: &Times, spec: Spec) -> Order {
 
 pub(super) fn away(vault: &dkim_operator::model::vault::Vault) -> bool {
     vault.home.guid.to_string().contains("elsewhere")
-}
-
-/// Answers as real servers would give them, to somebody who asks about names from `first` on.
-fn observe(look: &Look, lane: LaneId, first: usize, targets: &PerSlot<DnsName>) -> Observation {
-    let seconds = |ticks: u8| u32::from(ticks) * u32::try_from(TICK).expect("small");
-    let negative_ttl = seconds(LinkSeen::NEGATIVE_TTL);
-    let ttl = seconds(LinkSeen::TTL);
-    let base = 2 * usize::from(lane == LaneId::Second);
-    let away = lane == LaneId::Primary && first == 2;
-    let aliases = [0, 1].map(|slot| match look.links[base + slot] {
-        LinkSeen::Right if away => AliasAnswer::Wrong { ttl, negative_ttl },
-        LinkSeen::Next if !away => AliasAnswer::Wrong { ttl, negative_ttl },
-        LinkSeen::Right | LinkSeen::Next => AliasAnswer::Right { ttl, negative_ttl },
-        LinkSeen::Copy(key) => AliasAnswer::Copy { key, ttl, negative_ttl },
-        LinkSeen::Missing => AliasAnswer::Missing { negative_ttl },
-        LinkSeen::Wrong => AliasAnswer::Wrong { ttl, negative_ttl },
-        LinkSeen::Unclear => AliasAnswer::Failed,
-    });
-    let texts = look.txt.map(|server| [server[first], server[first + 1]]);
-    sight::observation(at(look.at), targets, aliases, texts)
 }

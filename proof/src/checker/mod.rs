@@ -26,7 +26,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use crate::rules::Rules;
 use crate::terms::Times;
 use kernel::Kernel;
-use store::TICK;
+use store::{Chronology, TICK};
 use world::{LinkSeen, Story, World};
 
 /// The spans of a small world, in ticks: all different where the difference matters, and as short as can be; shorter still
@@ -35,13 +35,17 @@ use world::{LinkSeen, Story, World};
 #[must_use]
 pub fn times(story: Story) -> Times {
     let ticks = |n: i64| u32::try_from(n * TICK).expect("small");
-    let crowded =
-        matches!(story, Story::CalledOff | Story::Rolled | Story::Trailing | Story::Doubled | Story::Brought);
+    let crowded = match story {
+        Story::CalledOff | Story::Hidden | Story::Rolled | Story::Trailing => true,
+        Story::Doubled | Story::Brought => true,
+        _ => false,
+    };
     let two = ticks(if crowded { 1 } else { 2 });
     Times {
         ttl: two,
         negative_ttl: ticks(1),
-        cname_ttl: ticks(i64::from(LinkSeen::TTL)),
+        // Where copies hide CNAMEs, nothing shows that these are remembered for longer.
+        cname_ttl: if story == Story::Hidden { two } else { ticks(i64::from(LinkSeen::TTL)) },
         interval: ticks(5),
         drain: two,
         signer_lag: ticks(1),
@@ -82,8 +86,15 @@ pub struct Scope {
 #[must_use]
 pub fn search(rules: Rules, scope: Scope, limit: Duration) -> Found {
     let Scope { story, faults, kinds, large } = scope;
+    let times = times(story);
+    let chronology = Chronology {
+        order: story.moves(),
+        steady: kinds & world::faults::CLOCK == 0,
+        grace: i64::from(times.grace) / TICK,
+        interval: i64::from(times.interval) / TICK,
+    };
     let world = World {
-        kernel: Kernel::new(rules, times(story), story.moves()),
+        kernel: Kernel::new(rules, times, chronology),
         faults,
         kinds,
         story,

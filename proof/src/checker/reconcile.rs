@@ -60,7 +60,8 @@ impl World {
         if std::mem::take(&mut s.whole) && self.told(s).is_empty() {
             s.break_(Broken::KeysSurvive);
         }
-        let first_look = self.kernel.is_new(call.set);
+        // Before anything is published nobody looks.
+        let first_look = !self.kernel.publishes(call.set);
         // A seeded fault may make decisions restless; it is to be caught for the harm it does.
         if !first_look
             && self.kernel.rules.mutant.is_none()
@@ -119,7 +120,7 @@ impl World {
     /// What a look found wrong is known from the moment it has been put to use.
     fn notice(&self, s: &mut State, call: &Call) {
         let Some(look) =
-            call.look.as_ref().filter(|look| look.at == s.clock && !self.kernel.is_new(call.set))
+            call.look.as_ref().filter(|look| look.at == s.clock && self.kernel.publishes(call.set))
         else {
             return;
         };
@@ -133,9 +134,8 @@ impl World {
 
 /// What a look finds.
 pub(super) fn look(s: &State, sky: Sky) -> Look {
-    let tenant = sky == Sky::TenantUnclear;
     let silent = match sky {
-        Sky::Clear | Sky::TenantUnclear => [false, false],
+        Sky::Clear | Sky::TenantUnclear | Sky::TenantHides => [false, false],
         Sky::OneSilent(server) => [server == 0, server == 1],
         Sky::OursSilent => [true, true],
     };
@@ -145,5 +145,23 @@ pub(super) fn look(s: &State, sky: Sky) -> Look {
             txt[server] = [Heard::Silent; NAMES];
         }
     }
-    Look { at: s.clock, links: s.links.map(|link| if tenant { LinkSeen::Unclear } else { link.now }), txt }
+    let mut links = s.links.map(|link| link.now);
+    for (alias, seen) in links.iter_mut().enumerate() {
+        match (sky, *seen) {
+            (Sky::TenantUnclear, _) => *seen = LinkSeen::Unclear,
+            (Sky::TenantHides, LinkSeen::Right) => *seen = copied(s, alias),
+            (Sky::TenantHides, LinkSeen::Next) => *seen = copied(s, alias + 2),
+            _ => {}
+        }
+    }
+    Look { at: s.clock, links, txt }
+}
+
+/// What a host shows in a CNAME's place that asks for what the CNAME leads to, as resolvers do, and remembers it as they do.
+fn copied(s: &State, name: usize) -> LinkSeen {
+    let keys = s.caches[name].iter().filter_map(|(held, _)| match held {
+        Heard::Key(key) => Some(*key),
+        _ => None,
+    });
+    keys.min().map_or(LinkSeen::Missing, LinkSeen::Copy)
 }

@@ -1,5 +1,7 @@
 //! Nothing is pending forever: from every state, once faults end, the world comes to rest within a bound.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
 use super::world::{Action, Crash, Life, LinkSeen, Sight, Sky, State, Story, World};
 
 /// Ticks within which the world comes to rest: a drain, a settling, a clock that was set back, and a rotation.
@@ -23,26 +25,26 @@ impl World {
         let (mut path, mut met) = (Vec::new(), 0);
         let mut far = [NEVER; PARTS];
         while path.len() <= usize::from(BOUND) && met != ALL {
-            if let Some(known) = self.rest.lock().expect("no thread failed").get(&s) {
+            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&s);
+            if let Some(known) = self.rest.lock().expect("no thread failed").get(&hash) {
                 far = *known;
                 break;
             }
-            let before = s.clone();
             self.settle(&mut s);
             let rests = self.at_rest(&s);
             met |= rests;
-            path.push((before, rests));
+            path.push((hash, rests));
             self.happen(&mut s, Action::Tick);
             self.forget(&mut s);
         }
         let mut known = self.rest.lock().expect("no thread failed");
-        for (state, rests) in path.into_iter().rev() {
+        for (hash, rests) in path.into_iter().rev() {
             for (part, far) in far.iter_mut().enumerate() {
                 *far = if rests & (1 << part) == 0 { far.saturating_add(1) } else { 0 };
             }
             // What is too far from here may only not have been followed to its end.
             if far.iter().all(|far| *far <= BOUND) {
-                known.insert(state, far);
+                known.insert(hash, far);
             }
         }
         far.iter().all(|far| *far <= BOUND)
@@ -53,7 +55,7 @@ impl World {
         self.servers().for_each(|serve| self.happen(s, serve));
         for action in [Action::LetGo, Action::Sweep] {
             let fits = match action {
-                Action::LetGo => s.life == Life::Leaving,
+                Action::LetGo => matches!(s.life, Life::Leaving | Life::Erasing),
                 _ => s.life == Life::Gone && s.set.is_some(),
             };
             if fits {
@@ -69,7 +71,7 @@ impl World {
     /// The parts that are at rest.
     fn at_rest(&self, s: &State) -> u8 {
         match s.life {
-            Life::Leaving => return 0,
+            Life::Leaving | Life::Erasing => return 0,
             Life::Gone => return if s.set.is_none() { ALL } else { 0 },
             Life::Orphaned => return ALL,
             Life::Present => {}

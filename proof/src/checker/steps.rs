@@ -120,11 +120,7 @@ impl World {
             }
             Action::Erase => {
                 s.faults -= 1;
-                self.put_secret(s, None);
-                self.put_set(s, None);
-                // That mail under way fails is what was asked for.
-                s.used.clear();
-                s.life = Life::Gone;
+                s.life = Life::Erasing;
             }
             Action::Orphan => {
                 s.faults -= 1;

@@ -74,6 +74,29 @@ impl<T: Serialize> Store<T> {
     }
 }
 
+/// What matters of times in a world.
+#[derive(Debug, Clone, Copy)]
+pub struct Chronology {
+    /// Whether a key was made before or after another, or before names were left: so where names change.
+    pub order: bool,
+    /// No clock is ever set back.
+    ///
+    /// Then no moment on record lies ahead of the present. Those that are kept for that alone ([`Vault::high_water`]) are as
+    /// good as forgotten, and of a moment until or from which something holds, only whether it is past is ever asked: in
+    /// `model` it is compared with the present, and the greater one is taken of two. So states that differ in no more than
+    /// such moments of the past go on alike, and are one.
+    ///
+    /// [`Vault::high_water`]: dkim_operator::model::vault::Vault::high_water
+    pub steady: bool,
+    /// Ticks of the grace, after which it is over however long ago it began.
+    pub grace: i64,
+    /// Ticks from one rotation to the next, after which one is due however long ago the last was.
+    pub interval: i64,
+}
+
+/// Moments until or from which something holds.
+const LIMITS: [&str; 4] = ["settled", "trustedFrom", "until", "keepUntil"];
+
 /// Times on which nothing hangs, because the keyring's latest moment is kept beside them. They are held at
 /// [`LONG_AGO`], so that two worlds which differ in nothing else are one.
 const IDLE: [&str; 4] = ["created", "seen", "modeSince", "signedSince"];
@@ -81,9 +104,8 @@ const IDLE: [&str; 4] = ["created", "seen", "modeSince", "signedSince"];
 /// The same thing seen `ticks` later, with every time moved and nothing longer ago than matters.
 ///
 /// It works on the serialised form, so that a field which is new to keyring or record set needs no line here.
-///
-/// Where names change it matters whether a key was made before or after: `made` keeps that.
-pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8, made: bool) -> T {
+pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8, chronology: Chronology) -> T {
+    let Chronology { order, steady, grace, interval } = chronology;
     let move_to = |value: &mut Value, ago: i64| {
         let Some(time) = value.as_str().and_then(|text| text.parse::<Timestamp>().ok()) else { return };
         if time <= self::ago(KNOWN_STOLEN) {
@@ -98,10 +120,15 @@ pub fn age<T: Serialize + DeserializeOwned>(thing: &T, ticks: i8, made: bool) ->
         let of_phase = fields.contains_key("name");
         for (name, field) in fields.iter_mut() {
             let ago = match name.as_str() {
-                "created" if made => i64::from(STEP_BACK) + 2,
+                "created" if order => i64::from(STEP_BACK) + 2,
                 name if IDLE.contains(&name) => -LONG_AGO,
+                "latest" | "announced" if steady => -LONG_AGO,
+                name if steady && LIMITS.contains(&name) => 0,
                 "since" if of_phase => -LONG_AGO,
+                // A second lane compares its last rotation with that of the first.
+                "last" if steady && order => interval,
                 "last" => LONG_AGO,
+                "since" if steady => grace,
                 "since" => i64::from(STEP_BACK) + 2,
                 _ => i64::from(STEP_BACK),
             };

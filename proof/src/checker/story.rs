@@ -47,6 +47,8 @@ pub enum Story {
     Moved,
     /// Such a one whose move is called off, or goes wrong: controllers die, or are two, or do not hear all servers.
     CalledOff,
+    /// Such a one whose tenant's DNS host shows copies of the keys, now and then or always, where there are CNAMEs.
+    Hidden,
     /// Such a one that is rolled while it moves.
     Rolled,
     /// One that signs as its provider and moves, with a signer that reports which names it uses.
@@ -61,7 +63,7 @@ pub enum Story {
 
 impl Story {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::New,
         Self::Running,
         Self::Compromised,
@@ -69,6 +71,7 @@ impl Story {
         Self::Orphaned,
         Self::Moved,
         Self::CalledOff,
+        Self::Hidden,
         Self::Rolled,
         Self::Trailing,
         Self::Doubled,
@@ -87,6 +90,7 @@ impl Story {
             Self::Orphaned => "keys left behind",
             Self::Moved => "a domain that moves",
             Self::CalledOff => "a move that is called off",
+            Self::Hidden => "copies that hide the CNAMEs of a move",
             Self::Rolled => "a rotation during a move",
             Self::Trailing => "a signer that trails behind a move",
             Self::Doubled => "a second signature",
@@ -105,7 +109,7 @@ impl Story {
             Self::Compromised => COMPROMISE,
             Self::Reported => LAG,
             Self::Orphaned => DELETE,
-            Self::Moved | Self::Rolled => MOVE,
+            Self::Moved | Self::Hidden | Self::Rolled => MOVE,
             Self::CalledOff => MOVE | CRASH | SECOND,
             Self::Trailing => MOVE | LAG,
             Self::Doubled => EDIT,
@@ -119,7 +123,7 @@ impl Story {
     pub fn faults(self) -> u8 {
         match self {
             // It takes a move for one to be called off, or for a signer to trail behind it.
-            Self::CalledOff | Self::Trailing => 2,
+            Self::CalledOff | Self::Hidden | Self::Trailing => 2,
             _ => u8::from(self.kinds() != 0),
         }
     }
@@ -133,7 +137,7 @@ impl Story {
     /// Whether names change in it.
     #[must_use]
     pub fn moves(self) -> bool {
-        matches!(self, Self::Moved | Self::CalledOff | Self::Rolled | Self::Trailing)
+        matches!(self, Self::Moved | Self::CalledOff | Self::Hidden | Self::Rolled | Self::Trailing)
     }
 
     /// What the spec says from the first.

@@ -7,14 +7,15 @@ impl World {
     pub(super) fn set_link(&self, s: &mut State, alias: usize, ours: LinkSeen) {
         let lane = s.secret.and_then(|secret| self.kernel.view(secret).lanes.get(alias / 2).cloned());
         let unseen = lane.is_none_or(|lane| lane.unseen[alias % 2]);
+        let ttl = self.ticks(self.kernel.times.cname_ttl);
         let link = &mut s.links[alias];
         match (link.now, ours) {
-            (LinkSeen::Copy(_), LinkSeen::Copy(_)) => link.memory = LinkSeen::TTL,
+            (LinkSeen::Copy(_), LinkSeen::Copy(_)) => link.memory = ttl,
             (LinkSeen::Right, LinkSeen::Next) | (LinkSeen::Next, LinkSeen::Right) => {
-                link.other = LinkSeen::TTL;
+                link.other = ttl;
             }
             // Nobody has looked: what was there before is remembered for as long as what is there now.
-            _ if unseen => link.memory = LinkSeen::TTL,
+            _ if unseen => link.memory = ttl,
             _ => {}
         }
         link.now = ours;

@@ -2,6 +2,7 @@
 
 use stateright::Model;
 
+pub use super::actions::{Action, Crash, Sight, Sky};
 use super::kernel::Kernel;
 pub use super::story::{Story, faults};
 pub use crate::sight::TextAnswer as Heard;
@@ -123,6 +124,8 @@ pub enum Life {
     Present,
     /// It is being deleted.
     Leaving,
+    /// It is being deleted, and everything goes with it at once.
+    Erasing,
     /// It is not; its record set drains.
     Gone,
     /// It is not; its keys and records were left behind for it to be made again.
@@ -225,102 +228,6 @@ pub struct State {
     pub broken: u32,
 }
 
-/// Which servers fail a look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sky {
-    /// None.
-    Clear,
-    /// One of ours.
-    OneSilent(usize),
-    /// All of ours.
-    OursSilent,
-    /// The tenant's.
-    TenantUnclear,
-}
-
-/// On what a reconcile rests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sight {
-    /// A look made now.
-    Fresh(Sky),
-    /// The look that was kept.
-    Kept,
-    /// None: just started.
-    Blind,
-}
-
-/// Where the controller dies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Crash {
-    /// Nowhere.
-    Never,
-    /// After the mark.
-    AfterMark,
-    /// After the Secret.
-    AfterSecret,
-}
-
-/// What can happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Time passes.
-    Tick,
-    /// One of our servers hears of the record set.
-    Serve(usize),
-    /// A whole reconcile, or the part before a crash.
-    Reconcile(Sight, Crash),
-    /// A look is made and kept.
-    KeepLook,
-    /// The second controller reads the record set.
-    SlowRead,
-    /// It reads the Secret and decides.
-    SlowDecide(Sight),
-    /// It does its next write.
-    SlowWrite,
-    /// It dies.
-    SlowDies,
-    /// The Secret is deleted by hand.
-    LoseSecret,
-    /// The record set is deleted by hand.
-    LoseSet,
-    /// The keys fall into the wrong hands, and the user says so.
-    Compromise,
-    /// A signer that reports does not hear of a switch.
-    Lag(usize),
-    /// It does at last.
-    CatchUp(usize),
-    /// The user gives the domain another name at the provider, or its old one.
-    Relocate(bool),
-    /// The second signature is wanted or not.
-    Double(bool),
-    /// A private key is taken out of the Secret by hand.
-    LoseKey(usize),
-    /// The tenant changes a CNAME.
-    SetLink(usize, LinkSeen),
-    /// The tenant pauses or resumes.
-    Pause(bool),
-    /// The tenant enables or disables.
-    Enable(bool),
-    /// The tenant asks for a rotation now.
-    Request,
-    /// The tenant asks for another kind of key.
-    OtherKind,
-    /// The controller's clock is set back.
-    ClockBack,
-    /// The DkimDomain is deleted.
-    Delete,
-    /// The same, and everything goes with it.
-    Erase,
-    /// The same, and its keys are left behind.
-    Orphan,
-    /// The controller takes the next step of letting it go.
-    LetGo,
-    /// What has drained is swept away.
-    Sweep,
-    /// The DkimDomain is made again.
-    Recreate,
-}
-
 /// The world as a model: the kernel and which faults may come together.
 pub struct World {
     /// The operator's functions.
@@ -333,8 +240,9 @@ pub struct World {
     pub story: Story,
     /// See [`super::Scope::large`].
     pub large: bool,
-    /// How far each state is from rest, for those that were followed to it.
-    pub(super) rest: std::sync::Mutex<std::collections::HashMap<State, super::rest::Far>>,
+    /// How far each state is from rest, for those that were followed to it, by a hash as wide as those by which the search
+    /// tells states apart.
+    pub(super) rest: std::sync::Mutex<std::collections::HashMap<u64, super::rest::Far>>,
 }
 
 impl Model for World {
@@ -371,9 +279,9 @@ impl Model for World {
         // Of a move alone, rotation stands still, and the domain may sign as its provider.
         let paused = |enabled| State { spec: Spec { paused: true, enabled, ..state.spec }, ..state.clone() };
         match self.story {
-            Story::Moved if self.large => vec![paused(true), paused(false), state],
-            Story::Moved => vec![paused(true), paused(false)],
-            Story::CalledOff if self.large => vec![paused(true), paused(false)],
+            Story::Moved | Story::Hidden if self.large => vec![paused(true), paused(false), state],
+            Story::Moved | Story::Hidden => vec![paused(true), paused(false)],
+            Story::CalledOff if self.large => vec![paused(true), paused(false), state],
             Story::CalledOff => vec![paused(true)],
             Story::Trailing => vec![paused(false)],
             _ => vec![state],

@@ -3,7 +3,7 @@
 use super::judge::facts;
 use super::kernel::Writes;
 use super::properties::Broken;
-use super::world::{Heard, Slow, State, TOP, Used, WATCHED, World};
+use super::world::{Heard, Life, Slow, State, TOP, Used, WATCHED, World};
 
 impl World {
     /// Whether the Secret knows of all that is published.
@@ -130,11 +130,14 @@ impl World {
         }
     }
 
+    /// The claim is let go. One that is made later counts on, as long as anything is left of the record set.
     pub(super) fn release(&self, s: &mut State) {
-        let left = s.set.and_then(|set| self.kernel.release(set, s.clock));
-        // A claim made later counts on from the records that are left.
-        let published = left.map(|set| self.kernel.published(set).concat()).unwrap_or_default();
-        s.published.retain(|key| published.iter().any(|(heard, _)| *heard == Heard::Key(*key)));
+        let at_once = s.life == Life::Erasing;
+        let left = s.set.and_then(|set| self.kernel.release(set, s.clock, at_once));
+        if at_once {
+            // That mail under way fails is what was asked for.
+            s.used.clear();
+        }
         self.put_set(s, left);
     }
 }

@@ -60,6 +60,6 @@ impl Look {
             }
         });
         let texts = self.texts.each_ref().map(|server| numbers.map(|number| server[number]));
-        Some(sight::observation(self.at, targets, aliases, texts))
+        Some(sight::observation(self.at, targets, aliases, texts, 1))
     }
 }
