@@ -66,6 +66,8 @@ mutants! {
     OneServerAsked,
     /// The clock is believed where it was set back.
     ClockBelieved @ CLOCK,
+    /// A clock that leaps is believed, whatever the API server's says.
+    LeapBelieved @ CLOCK,
     /// A key that has signed is taken out of publication when the other takes over.
     RetiredWhileInUse,
     /// A serial is used again.

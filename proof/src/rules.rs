@@ -3,12 +3,15 @@
 //! A fault never touches the operator's code: it alters what one of its functions is told, or what comes of what it
 //! answered. A proof that passes with a fault in place proves nothing, so every one of them must be caught.
 
+use std::time::Duration;
+
 use dkim_operator::api::{DeletionPolicy, DkimRecordSetSpec};
 use dkim_operator::model::acceptance::Order;
 use dkim_operator::model::cadence::Cadence;
 use dkim_operator::model::home::Home;
 use dkim_operator::model::keyring::{Keyring, Link, Mode, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
+use dkim_operator::model::present::Present;
 use dkim_operator::model::publication;
 use dkim_operator::model::rotation::{
     self, Cause, Change, Evidence, KeySight, LinkSight, Move, Policy, VaultDecision, VaultObserved, Wanted,
@@ -30,6 +33,20 @@ pub struct Rules {
 impl Rules {
     fn are(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
+    }
+
+    /// The present to a controller that has known the `truth`, when its machine's clock says something else.
+    #[must_use]
+    pub fn present(&self, own: Timestamp, truth: Timestamp) -> Timestamp {
+        if self.are(Mutant::LeapBelieved) {
+            return own;
+        }
+        let (mut present, count) = (Present::default(), Duration::ZERO);
+        present.hear(truth, count, count);
+        match present.begin(truth, count) {
+            Ok(()) => present.tell(own, count).present,
+            Err(_) => own,
+        }
     }
 
     /// The operator's decision.

@@ -1,7 +1,7 @@
 //! What can happen in a state.
 
 use super::world::faults;
-use super::world::{Life, LinkSeen, NAMES, Slow, State, Story, World};
+use super::world::{LEAP, Life, LinkSeen, NAMES, Slow, State, Story, World};
 
 /// Which servers fail a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,8 +85,10 @@ pub enum Action {
     Request,
     /// The tenant asks for another kind of key.
     OtherKind,
-    /// The controller's clock is set back.
+    /// The clocks of the controller's machine and of the API server are set back together.
     ClockBack,
+    /// That of the controller's machine leaps, so many ticks ahead, and is right again some time later.
+    ClockLeap(i8),
     /// The DkimDomain is deleted.
     Delete,
     /// The same, and everything goes with it.
@@ -187,7 +189,7 @@ impl World {
             actions.push(Action::LoseSecret);
         }
         if may(faults::CLOCK) && s.clock == 0 {
-            actions.push(Action::ClockBack);
+            actions.extend([Action::ClockBack, Action::ClockLeap(LEAP), Action::ClockLeap(-LEAP)]);
         }
         if may(faults::DELETE) && s.life == Life::Present {
             if self.story == Story::Orphaned {

@@ -309,6 +309,12 @@ impl Kernel {
         })
     }
 
+    /// The controller's clock where that of its machine leaps so many ticks ahead.
+    pub fn present(&self, ahead: i8) -> i8 {
+        let off = self.rules.present(at(ahead), at(0)).duration_since(at(0));
+        i8::try_from(off.as_secs() / TICK).unwrap_or(ahead)
+    }
+
     /// Whether something of a released set is over.
     pub fn has_drained(&self, set: u32, clock: i8) -> bool {
         publication::over_at(&self.sets.get(set)).is_none_or(|end| end <= at(clock))

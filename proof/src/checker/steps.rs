@@ -114,6 +114,10 @@ impl World {
                 s.faults -= 1;
                 s.clock = -STEP_BACK;
             }
+            Action::ClockLeap(ahead) => {
+                s.faults -= 1;
+                s.clock = self.kernel.present(ahead);
+            }
             Action::Delete => {
                 s.faults -= 1;
                 s.life = Life::Leaving;

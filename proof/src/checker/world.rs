@@ -15,6 +15,8 @@ pub const TOP: u16 = 20;
 pub const WATCHED: u16 = 4;
 /// Ticks by which a clock is set back.
 pub const STEP_BACK: i8 = 2;
+/// Ticks by which a clock leaps: a drain, and more.
+pub const LEAP: i8 = 6;
 
 /// What the tenant's servers say of a CNAME.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
