@@ -25,7 +25,8 @@ macro_rules! mutants {
                     Self::AbandonedTooEarly
                     | Self::PartedAtOnce
                     | Self::SpareLinksTrusted
-                    | Self::CopyTakenForHome => 2,
+                    | Self::CopyTakenForHome
+                    | Self::CallingOffForgotten => 2,
                     _ => self.shown_by().count_ones(),
                 }
             }
@@ -121,6 +122,8 @@ mutants! {
     CopyTrustedTooSoon @ MOVE in Hidden,
     /// A key that is new signs through a CNAME that may lead to where it has yet to settle.
     AnnouncementForgotten @ MOVE in Rolled,
+    /// A key that is new signs through a CNAME that may have led to the names of a move that was called off.
+    CallingOffForgotten @ MOVE in Rolled,
     /// That a signer still signs by the names of before is not heeded.
     FormerHoldIgnored @ MOVE | LAG in Trailing,
     /// Names that a signer was late with go the moment that they are free.

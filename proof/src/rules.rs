@@ -83,6 +83,11 @@ impl Rules {
                 *by_copy = false;
             }
         }
+        if mutant == Mutant::CallingOffForgotten {
+            let serial = |ring: &Keyring, slot| ring.slots[slot].phase.key().map_or(0, |key| key.serial);
+            let present = vault.rings.map(|_, ring| PerSlot::from_fn(|slot| serial(ring, slot)));
+            vault.former.iter_mut().for_each(|former| former.answered = present.clone());
+        }
         if mutant == Mutant::HoldIgnored {
             observed.lanes.primary.in_use = Default::default();
         }

@@ -8,7 +8,7 @@ use super::keyring::{Keyring, Mode, Phase, later};
 use super::lanes::{LaneId, PerLane};
 use super::name::DomainName;
 use super::rotation::{Change, Move, Moving};
-use super::selector::{PerSlot, Selector};
+use super::selector::{PerSlot, Selector, SlotId};
 
 /// The version of the stored form this program writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
@@ -49,9 +49,16 @@ pub struct FormerHome {
     /// The tenant was told to let its CNAMEs lead there before the move was called off: all keys are published there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reached: bool,
+    /// The serials of the keys that had settled there when the move was called off; 0 for none.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub answered: PerLane<PerSlot<u64>>,
     /// Since when nothing is published there any more, the drain being over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<Timestamp>,
+}
+
+fn is_unknown(answered: &PerLane<PerSlot<u64>>) -> bool {
+    answered.iter().all(|(_, serials)| serials.0 == [0; 2])
 }
 
 impl FormerHome {
@@ -135,6 +142,20 @@ impl Vault {
         self.rings.iter().any(|(_, ring)| ring.slots.iter().any(|(_, slot)| told(&slot.phase)))
     }
 
+    /// Slot by slot, whether a resolver that a CNAME leads or has led to names of a move which was called off finds the present
+    /// key there: it had settled there by then. Nobody looks at these names for the keys that come later.
+    #[must_use]
+    pub fn answered_elsewhere(&self, lane: LaneId, now: Timestamp) -> PerSlot<bool> {
+        PerSlot::from_fn(|slot| {
+            let key = self.rings.get(lane).and_then(|ring| ring.slots[slot].phase.key());
+            let known = |former: &FormerHome| {
+                let serial = former.answered.get(lane).map(|serials| serials[slot]);
+                key.is_some_and(|key| serial == Some(key.serial))
+            };
+            self.former.iter().all(|former| !former.reached || former.has_drained(now) || known(former))
+        })
+    }
+
     /// Whether a copy of a key is no CNAME to what begins now in a lane with this mode: it may have been made of names that go,
     /// or have gone just now. Names to which a CNAME may lead by which mail is signed as the domain stay until a look finds it
     /// elsewhere. Where mail is signed as the provider it may as well have been left leading to the next names, from an earlier
@@ -174,17 +195,32 @@ impl Vault {
     }
 
     /// Leaves a home: what was published there stays for `drain`, from when no CNAME leads there that may have `reached` it.
-    pub(super) fn leave(&mut self, home: Home, reached: bool, drain: SignedDuration, now: Timestamp) {
+    /// `answered` are the serials of the keys that have settled there.
+    pub(super) fn leave(
+        &mut self,
+        home: Home,
+        reached: bool,
+        answered: PerLane<PerSlot<u64>>,
+        drain: SignedDuration,
+        now: Timestamp,
+    ) {
         let until = later(now, drain);
-        let mut entry = FormerHome { home, left: now, until, held: reached, reached, withdrawn: None };
+        let mut entry =
+            FormerHome { home, left: now, until, held: reached, reached, answered, withdrawn: None };
         if let Some(at) = self.former.iter().position(|former| former.home.is_at(&entry.home)) {
             // It was left before, and what it was kept for then may not be over.
             let before = self.former.remove(at);
             if !before.has_drained(now) {
-                let FormerHome { home: _, left: _, until, held, reached, withdrawn: _ } = before;
+                let FormerHome { home: _, left: _, until, held, reached, answered, withdrawn: _ } = before;
                 entry.until = entry.until.max(until);
                 entry.held |= held || reached;
                 entry.reached |= reached;
+                for (lane, serials) in answered.iter() {
+                    let Some(known) = entry.answered.get_mut(lane) else { continue };
+                    for slot in SlotId::ALL {
+                        known[slot] = known[slot].max(serials[slot]);
+                    }
+                }
             }
         }
         self.former.push(entry);

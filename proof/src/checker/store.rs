@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::world::STEP_BACK;
+use super::world::{STEP_BACK, TOP, WATCHED};
 use crate::keys::{self, KeyId};
 
 /// The present, always.
@@ -143,6 +143,13 @@ pub fn renumber<T: Serialize + DeserializeOwned>(thing: &T, by: i16) -> T {
         let Value::Object(fields) = value else { return };
         if let Some(last) = fields.get_mut("lastSerial") {
             *last = (last.as_i64().unwrap_or(0) - i64::from(by)).max(0).into();
+        }
+        for serials in fields.get_mut("answered").and_then(Value::as_object_mut).into_iter().flatten() {
+            for serial in serials.1.as_array_mut().into_iter().flatten() {
+                let left = serial.as_i64().unwrap_or(0) - i64::from(by);
+                // Of a key that is long gone nothing is asked any more.
+                *serial = if left > i64::from(TOP - WATCHED) { left } else { 0 }.into();
+            }
         }
         if let Some(count) = fields.get_mut("count") {
             *count = 0.into();

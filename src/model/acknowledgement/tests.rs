@@ -126,8 +126,15 @@ fn moved(until: i64, held: bool) -> Vault {
     two.phase = Phase::Published { key: info(2), seen: at(-200_000), settled: at(-100_000) };
     let mut old = vault.home.clone();
     old.initial_domain = DnsName::new("contoso.before.example").unwrap();
-    vault.former =
-        vec![FormerHome { home: old, left: at(0), until: at(until), held, reached: false, withdrawn: None }];
+    vault.former = vec![FormerHome {
+        home: old,
+        left: at(0),
+        until: at(until),
+        held,
+        reached: false,
+        answered: PerLane::default(),
+        withdrawn: None,
+    }];
     vault
 }
 
@@ -200,6 +207,7 @@ fn names_that_were_left_a_moment_ago_do_not_make_late_who_left_the_keys_long_ago
         until: at(10 * DRAIN),
         held: false,
         reached: false,
+        answered: PerLane::default(),
         withdrawn: None,
     }];
     renew(&mut roster, &up_to(50), moved);
@@ -227,6 +235,7 @@ fn a_second_signature_by_the_providers_names_is_asked_for_as_well() {
         until: at(10 * DRAIN),
         held: false,
         reached: false,
+        answered: PerLane::default(),
         withdrawn: None,
     }];
     roster.look(&who("a"), told(&vault, 60), at(1));

@@ -116,6 +116,7 @@ fn two_initial_domains_in_one_zone_keep_their_records_apart() {
         until: at(90),
         held: false,
         reached: false,
+        answered: PerLane::default(),
         withdrawn: None,
     }];
     let spec = empty(&new);

@@ -182,7 +182,13 @@ impl Vault {
                             ring.unsee_spare_links(now);
                         }
                     }
-                    self.leave(moving.to, moving.announced.is_some(), *drain, now);
+                    let answered = moving.lanes.map(|lane, names| {
+                        PerSlot::from_fn(|slot| {
+                            let key = self.rings.get(lane).and_then(|ring| ring.slots[slot].phase.key());
+                            key.filter(|key| names[slot].is_settled(key, now)).map_or(0, |key| key.serial)
+                        })
+                    });
+                    self.leave(moving.to, moving.announced.is_some(), answered, *drain, now);
                 }
             }
             Move::Link { lane, slot, link } => {
@@ -259,7 +265,7 @@ impl Vault {
         let Some(moving) = self.moving.take() else { return };
         let old = std::mem::replace(&mut self.home, moving.to);
         self.former.retain(|former| !former.home.is_at(&self.home));
-        self.leave(old, false, drain, now);
+        self.leave(old, false, PerLane::default(), drain, now);
         let unseen = NextName::fresh(now);
         for lane in LaneId::ALL {
             let Some(ring) = self.rings.get_mut(lane) else { continue };

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::{Change, Custody, Decision, Evidence, Move, Observed, Policy, Sights, decide, relocate};
+use super::{
+    Change, Custody, Decision, Evidence, LinkSight, Move, Observed, Policy, Sights, decide, relocate,
+};
 use crate::model::home::Home;
 use crate::model::keyring::Phase;
 use crate::model::lanes::{LaneId, PerLane};
-use crate::model::selector::{PerSlot, Selector};
+use crate::model::selector::{PerSlot, Selector, SlotId};
 use crate::model::vault::{Vault, VaultChange};
 
 /// What the spec asks of a vault.
@@ -123,7 +125,17 @@ impl Run {
         // Mail begins to go through a copy only where no name goes of which it may have been made.
         let doubtful = self.vault.rings.get(lane).is_some_and(|ring| self.vault.doubts_copies(ring.mode));
         let evidence = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
-        let evidence = evidence.map(|seen| if doubtful { seen.by_name() } else { seen });
+        let mut evidence = evidence.map(|seen| if doubtful { seen.by_name() } else { seen });
+        let answered = self.vault.answered_elsewhere(lane, self.now);
+        for (slot, seen) in
+            evidence.iter_mut().flat_map(|seen| SlotId::ALL.into_iter().zip(&mut seen.slots.0))
+        {
+            let led = matches!(seen.link, LinkSight::Verified { .. });
+            // What a tenant publishes itself leads nowhere.
+            if led && !answered[slot] && !policy.link_per_key {
+                seen.link = LinkSight::Unclear;
+            }
+        }
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };

@@ -95,3 +95,27 @@ fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
     world.pass(1);
     assert!(drained(&world));
 }
+
+#[test]
+fn a_key_that_is_new_waits_while_resolvers_may_be_led_to_names_of_a_move_called_off() {
+    let mut world = World::enabled();
+    (world.policy.drain, world.policy.cname_ttl) = (SignedDuration::from_mins(1), 86_400);
+    world.announce();
+    world.wanted = home("a.example");
+    world.settle();
+    // The CNAMEs are seen where they belong. The next key had settled under both names.
+    world.pass(1);
+    let count = |world: &World| world.vault.rings.primary.log.count;
+    let rotate = |world: &mut World| {
+        world.policy.rotate_at = Some(world.now);
+        world.settle();
+    };
+    rotate(&mut world);
+    assert_eq!(count(&world), 1);
+    world.pass(600);
+    world.pass(600);
+    rotate(&mut world);
+    assert_eq!(count(&world), 1, "nobody has looked for this one there");
+    world.pass(86_400);
+    assert_eq!(count(&world), 2);
+}
