@@ -35,11 +35,10 @@ use world::{LinkSeen, Story, World};
 #[must_use]
 pub fn times(story: Story) -> Times {
     let ticks = |n: i64| u32::try_from(n * TICK).expect("small");
-    let crowded = match story {
-        Story::CalledOff | Story::Hidden | Story::Rolled | Story::Trailing => true,
-        Story::Doubled | Story::Brought => true,
-        _ => false,
-    };
+    let crowded = matches!(
+        story,
+        Story::CalledOff | Story::Hidden | Story::Rolled | Story::Trailing | Story::Doubled | Story::Brought
+    );
     let two = ticks(if crowded { 1 } else { 2 });
     Times {
         ttl: two,
