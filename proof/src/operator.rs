@@ -8,7 +8,9 @@ use dkim_operator::model::key::KeyKind;
 use dkim_operator::model::keyring::{KeyInfo, Keyring, Phase};
 use dkim_operator::model::lanes::{LaneId, PerLane};
 use dkim_operator::model::publication;
-use dkim_operator::model::rotation::{Change, LaneObserved, Move, Sights, VaultDecision, VaultObserved};
+use dkim_operator::model::rotation::{
+    Change, FormerSeen, LaneObserved, Move, Sights, VaultDecision, VaultObserved,
+};
 use dkim_operator::model::selector::{PerSlot, SlotId};
 use dkim_operator::model::sighting::Observation;
 use dkim_operator::model::vault::{Vault, VaultChange};
@@ -130,7 +132,8 @@ pub fn plan(
         let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
         LaneObserved { sights, custody, in_use }
     });
-    let observed = VaultObserved { lanes, former_in_use: eyes.former_in_use };
+    let published = publication::serves_drained(set, &before.vault, now);
+    let observed = VaultObserved { lanes, former: FormerSeen { in_use: eyes.former_in_use, published } };
     let decision = rules.decide(&before.vault, order, &observed, now);
     let now = rules.moment(&before.vault, now);
     let armed: Vec<(LaneId, SlotId)> = decision.armed().collect();

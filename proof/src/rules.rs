@@ -91,7 +91,7 @@ impl Rules {
         if mutant == Mutant::HoldIgnored {
             observed.lanes.primary.in_use = Default::default();
         }
-        observed.former_in_use &= mutant != Mutant::FormerHoldIgnored;
+        observed.former.in_use &= mutant != Mutant::FormerHoldIgnored;
         let given = order.wanted();
         let policies = PerLane { primary: &policy, second: given.policies.second };
         let mut decision = rotation::decide_vault(&vault, &Wanted { policies, ..given }, &observed, now);
@@ -178,7 +178,7 @@ impl Rules {
             orphaned: false,
             drain_seconds: drain.as_secs(),
             last_serial: publication::last_serial(set, &vault),
-            remembered_until: None,
+            remembered_until: publication::still_remembered(set, now),
             records: all.records,
             former: if forgets { Vec::new() } else { all.former },
         }

@@ -170,7 +170,7 @@ fn record_spec(
         orphaned: false,
         drain_seconds: drain.as_secs(),
         last_serial: publication::last_serial(&set.spec, vault),
-        remembered_until: None,
+        remembered_until: publication::still_remembered(&set.spec, now),
         records,
         former,
         cnames: order.cnames(vault),

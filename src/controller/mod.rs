@@ -175,7 +175,8 @@ async fn reconcile_domain(
         ctx.look_when_asked(key, request);
     }
     let signers = ctx.acknowledged(key, &order, number, &known.vault);
-    let observed = observe::all(&order, &known.vault, &known.custody, &seen, &signers);
+    let drained = publication::serves_drained(&record_set.spec, &known.vault, now);
+    let observed = observe::all(&order, &known.vault, &known.custody, &seen, &signers, drained);
     let decision = rotation::decide_vault(&known.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
     let applied = match keys {

@@ -15,7 +15,7 @@ use crate::api::{ANNOTATION_OWNER, DkimDomain, DkimProvider, DkimRecordSet, Reas
 use crate::model::acceptance::{self, Order, Refusal, Tenant};
 use crate::model::acknowledgement::Acknowledged;
 use crate::model::lanes::PerLane;
-use crate::model::rotation::{Custody, LaneObserved, VaultObserved};
+use crate::model::rotation::{Custody, FormerSeen, LaneObserved, VaultObserved};
 use crate::model::vault::Vault;
 use crate::wipe::wipe;
 
@@ -181,13 +181,14 @@ pub fn all(
     custody: &PerLane<Custody>,
     seen: &Seen,
     signers: &Acknowledged,
+    served_drained: bool,
 ) -> VaultObserved {
     let lanes = vault.rings.map(|lane, _| LaneObserved {
         sights: seen.sights(lane, order, vault),
         custody: custody.get(lane).copied().unwrap_or_default(),
         in_use: signers.in_use.get(lane).copied().unwrap_or_default(),
     });
-    VaultObserved { lanes, former_in_use: signers.former_in_use }
+    VaultObserved { lanes, former: FormerSeen { in_use: signers.former_in_use, published: served_drained } }
 }
 
 /// The refusal for want of a permission on Secrets.

@@ -226,7 +226,7 @@ impl Roster {
             .filter_map(|slot| slot.phase.key().map(|key| SignerReport::name_of(&key.fingerprint)))
             .collect();
         self.wait_no_more(who);
-        let names_left = !vault.former.is_empty();
+        let names_left = vault.former.iter().any(|former| former.withdrawn.is_none());
         let (Some(version), true) = (version, names_left || !left.is_empty()) else {
             self.asks.remove(who);
             return Acknowledged {
@@ -291,7 +291,10 @@ impl Roster {
         let elsewhere = signers().any(|(_, s)| self.holds(s, now) && s.is_elsewhere(ask));
         let held = |reached| vault.former.iter().any(|former| former.held && former.reached == reached);
         let (for_signer, for_cname) = (held(false), held(true));
-        let ends = vault.former.iter().any(|former| former.until <= now && !former.held);
+        let ends = vault
+            .former
+            .iter()
+            .any(|former| former.until <= now && !former.held && former.withdrawn.is_none());
         // What is held for a signer was overdue once, whatever this roster has seen of it. Beside names that a CNAME may
         // lead to, all are held for one that is merely asked.
         let former_overdue = elsewhere && (overdue(ask.names.since) || ends || (for_signer && !for_cname));

@@ -2,6 +2,7 @@
 //! its key's last use by the drain, whatever happens to vault, DkimDomain or namespace.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::home::Home;
 use super::key::{KeyKind, PublicKey};
@@ -223,6 +224,33 @@ fn remembered_until(existing: &DkimRecordSetSpec, rounding: u32, now: Timestamp)
     until.max(existing.remembered_until.as_ref().map(|until| until.0))
 }
 
+/// Until when resolvers may remember what a claim before the present one had published, where that is not over.
+#[must_use]
+pub fn still_remembered(existing: &DkimRecordSetSpec, now: Timestamp) -> Option<Time> {
+    existing.remembered_until.clone().filter(|until| until.0 > now)
+}
+
+/// Whether names of homes that have drained are still published: the write that takes them out is to come.
+#[must_use]
+pub fn serves_drained(existing: &DkimRecordSetSpec, vault: &Vault, now: Timestamp) -> bool {
+    let drained: Vec<&Home> =
+        vault.former.iter().filter(|former| former.has_drained(now)).map(|former| &former.home).collect();
+    if drained.is_empty() {
+        return false;
+    }
+    let selectors =
+        || vault.rings.iter().flat_map(|(_, ring)| ring.slots.iter().map(|(_, slot)| &slot.selector));
+    let names = |home: &Home| selectors().filter_map(|s| home.target(s).ok()).collect::<Vec<_>>();
+    let wanted: Vec<_> = [Some(&vault.home), vault.moving.as_ref().map(|m| &m.to)]
+        .into_iter()
+        .flatten()
+        .flat_map(names)
+        .collect();
+    let gone: Vec<_> = drained.into_iter().flat_map(names).filter(|name| !wanted.contains(name)).collect();
+    let is_gone = |record: &PublishedRecord| gone.iter().any(|name| name.as_str() == record.name);
+    existing.placements().any(|place| place.records.iter().any(is_gone))
+}
+
 /// When something of a record set that nobody claims is over next.
 #[must_use]
 pub fn over_at(spec: &DkimRecordSetSpec) -> Option<Timestamp> {
@@ -274,6 +302,8 @@ pub fn recover(
     vault.rings = selectors.map(|_, selectors| Keyring::new(selectors.clone(), now));
     let last = last_published(existing);
     let ttl = all.iter().filter_map(|r| u32::try_from(r.ttl).ok()).max().unwrap_or(0);
+    let remembered = still_remembered(existing, now).map(|until| until.0.duration_since(now).as_secs());
+    let ttl = ttl.max(remembered.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0));
     let kept = release(&existing.records, drain, now);
     for lane in LaneId::ALL {
         let Some(ring) = vault.rings.get_mut(lane) else { continue };

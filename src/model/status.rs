@@ -270,6 +270,10 @@ pub fn waiting(wait: &Wait, lane: &LaneFacts<'_>, behind: &[String]) -> String {
             "the record {} is not there, so the next key cannot be reached; publish it as status.records shows. Signing goes on with the present key",
             lane.question.slots[*slot].alias
         ),
+        Wait::FormerNames { slot } => format!(
+            "names that the keys had stay published for mail under way, and it cannot be told whether {} leads there; the next key comes when they are gone. Signing goes on with the present key; nothing to do, but if your DNS host shows a copy of the key instead of the CNAME, turn that (flattening, ALIAS, ANAME) off",
+            lane.question.slots[*slot].alias
+        ),
         Wait::Unclear { slot } => format!(
             "DNS gives no clear answer for {} right now; it is asked again. Signing goes on with the present key",
             lane.question.slots[*slot].alias

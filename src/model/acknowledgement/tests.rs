@@ -164,6 +164,17 @@ fn one_that_does_not_follow_a_move_holds_the_names_of_before() {
 }
 
 #[test]
+fn names_that_were_withdrawn_ask_nothing_of_signers_any_more() {
+    let mut roster = Roster::default();
+    let mut vault = moved(0, false);
+    vault.former[0].withdrawn = Some(at(1));
+    renew(&mut roster, &up_to(49), 0);
+    assert_eq!(roster.look(&who("a"), told(&vault, 50), at(2)), Acknowledged::default());
+    vault.former[0].withdrawn = None;
+    assert!(roster.look(&who("a"), told(&vault, 50), at(2)).former_in_use);
+}
+
+#[test]
 fn names_that_a_cname_may_lead_to_stay_for_a_signer_within_its_lag_and_are_told_of_after_it() {
     let mut roster = Roster::default();
     let mut vault = moved(LAG + DRAIN, true);

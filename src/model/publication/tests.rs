@@ -221,10 +221,30 @@ fn what_was_withdrawn_at_once_is_remembered_for_a_ttl() {
     let lanes = PerLane { primary: selectors(), second: None };
     let again = recover(&contoso(), &old, &lanes, &left, DRAIN, at(30));
     assert_eq!(again.rings.primary.last_serial, 2);
+    // Nor does a lowered TTL make resolvers forget, or that the domain is published again.
+    assert_eq!(again.rings.primary.slots[SlotId::One].older_ttl, 291);
+    assert!(still_remembered(&left, at(320)).is_some() && still_remembered(&left, at(321)).is_none());
 
     assert_eq!(let_go(&left, DeletionPolicy::Drain, 1, at(320)).as_ref(), Some(&left));
     assert_eq!(let_go(&left, DeletionPolicy::Drain, 1, at(321)), None);
     assert_eq!(let_go(&empty(&old), DeletionPolicy::Immediate, 1, at(20)), None, "nothing was published");
+}
+
+#[test]
+fn names_that_have_drained_count_as_served_until_the_set_lets_them_go() {
+    let (old, new) = (home("a.example"), home("b.example"));
+    let mut vault = vault();
+    let set = saved(&empty(&old), publish(&empty(&old), &vault, &old, &[], DRAIN, at(10)));
+    (vault.home, vault.former) = (new.clone(), Vec::new());
+    vault.leave(old.clone(), false, PerLane::default(), DRAIN, at(10));
+    let drained = at(10 + DRAIN.as_secs());
+    let set = saved(&set, publish(&set, &vault, &new, &[], DRAIN, at(10)));
+    assert!(!serves_drained(&set, &vault, at(10)), "they drain");
+    assert!(serves_drained(&set, &vault, drained));
+    let next = saved(&set, publish(&set, &vault, &new, &[], DRAIN, drained));
+    assert!(!serves_drained(&next, &vault, drained), "{next:?}");
+    vault.home = old;
+    assert!(!serves_drained(&set, &vault, drained), "they are its own again");
 }
 
 #[test]

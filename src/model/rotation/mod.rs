@@ -25,7 +25,7 @@ use super::selector::{PerSlot, SlotId};
 pub use change::{Cause, Change};
 pub use decide::decide;
 pub use moving::{Move, Moving, NextName};
-pub use relocate::{Sights, relocate};
+pub use relocate::{FormerSeen, Sights, relocate};
 pub use whole::{LaneObserved, VaultDecision, VaultObserved, Wanted, decide_vault};
 
 /// Resolvers count in whole seconds, so that an answer may live for up to one more than its TTL (seen with Unbound).
@@ -260,6 +260,11 @@ pub enum Wait {
     },
     /// The tenant's CNAME for the next key is not there.
     LinkDown {
+        /// Which slot.
+        slot: SlotId,
+    },
+    /// Resolvers may be led to names of before a move, or of one that was called off, until these have drained.
+    FormerNames {
         /// Which slot.
         slot: SlotId,
     },

@@ -116,7 +116,7 @@ pub enum Move {
         /// For how long.
         drain: SignedDuration,
     },
-    /// Former names have drained.
+    /// Former names have drained, and are published no more.
     Withdraw,
     /// Nobody remembers what was published under them.
     Forget {
@@ -220,8 +220,8 @@ impl Vault {
             }
             Move::Forget { rounding } => self.former.retain(|former| !former.is_over(*rounding, now)),
             Move::Hold => {
-                for former in &mut self.former {
-                    (former.held, former.withdrawn) = (true, None);
+                for former in self.former.iter_mut().filter(|former| former.withdrawn.is_none()) {
+                    former.held = true;
                 }
             }
             Move::Free { drain } => self.free(false, *drain, now),

@@ -54,21 +54,31 @@ impl Sights {
     }
 }
 
-/// Decides what a vault's move needs now. `wanted` is where the spec places the keys; `former_in_use` tells whether a signer
-/// is known to sign by the names of before.
+/// What is known of names of before a move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FormerSeen {
+    /// A signer that is alive says, or may be taken to say, that it still signs by them.
+    pub in_use: bool,
+    /// The record set still holds some whose drain is over.
+    pub published: bool,
+}
+
+/// Decides what a vault's move needs now. `wanted` is where the spec places the keys.
 #[must_use]
 pub fn relocate(
     vault: &Vault,
     wanted: &Home,
     policy: &Policy,
     sights: &PerLane<Sights>,
-    former_in_use: bool,
+    seen: FormerSeen,
     now: Timestamp,
 ) -> Vec<Move> {
     let mut run = Run { vault: vault.clone(), policy, now, moves: Vec::new() };
     let held = |former: &FormerHome| former.held && !former.reached;
     let may_be_reached = |former: &FormerHome| former.held && former.reached;
-    if former_in_use && !run.vault.former.iter().all(|former| former.held) {
+    let FormerSeen { in_use: former_in_use, published } = seen;
+    let may_be_held = |former: &FormerHome| !former.held && former.withdrawn.is_none();
+    if former_in_use && run.vault.former.iter().any(may_be_held) {
         run.make(Move::Hold);
     }
     if !former_in_use && run.vault.former.iter().any(held) {
@@ -78,7 +88,9 @@ pub fn relocate(
     if !former_in_use && run.vault.former.iter().any(may_be_reached) && run.is_parted(sights) {
         run.make(Move::Part { drain: policy.parting_time() });
     }
-    if run.vault.former.iter().any(|former| former.has_drained(now) && former.withdrawn.is_none()) {
+    // The record set lets them go as their drain ends; resolvers forget them from then on, whenever that was written.
+    let goes = |former: &FormerHome| former.has_drained(now) && former.withdrawn.is_none();
+    if !published && run.vault.former.iter().any(goes) {
         run.make(Move::Withdraw);
     }
     let rounding = policy.rounding;

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use super::{
-    Change, Custody, Decision, Evidence, LinkSight, Move, Observed, Policy, Sights, decide, relocate,
+    Change, Custody, Decision, Evidence, FormerSeen, LinkSight, Move, Observed, Policy, Sights, Wait, decide,
+    relocate,
 };
 use crate::model::home::Home;
 use crate::model::keyring::Phase;
@@ -40,8 +41,8 @@ pub struct LaneObserved {
 pub struct VaultObserved {
     /// Lane by lane.
     pub lanes: PerLane<LaneObserved>,
-    /// A signer that is alive says, or may be taken to say, that it still signs by names of before a move.
-    pub former_in_use: bool,
+    /// What is known of names of before a move.
+    pub former: FormerSeen,
 }
 
 /// What to do now.
@@ -67,9 +68,9 @@ pub fn decide_vault(
     now: Timestamp,
 ) -> VaultDecision {
     let now = now.max(vault.high_water());
-    let VaultObserved { lanes: observed, former_in_use } = observed;
+    let VaultObserved { lanes: observed, former } = observed;
     let sights = observed.map(|_, lane| lane.sights);
-    let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, *former_in_use, now);
+    let moves = relocate(vault, wanted.home, wanted.policies.primary, &sights, *former, now);
     // What was seen at the names of before says nothing of those after.
     let renames = |m: &Move| matches!(m, Move::Settle { .. } | Move::Finish { .. } | Move::Abandon { .. });
     let renamed = moves.iter().any(renames);
@@ -80,7 +81,7 @@ pub fn decide_vault(
     // Nobody looks for a lane that is wanted no more.
     let mut looked_for = sights.iter().filter(|(lane, _)| wanted.policies.get(*lane).is_some());
     let blind = looked_for.any(|(_, sights)| sights.home.as_ref().is_none_or(stale));
-    let waits = left.is_some() && !former_in_use && blind && !moves.iter().any(parts);
+    let waits = left.is_some() && !former.in_use && blind && !moves.iter().any(parts);
     let mut run = Run { vault: vault.clone(), now, changes: Vec::new() };
     moves.into_iter().for_each(|change| run.make(VaultChange::Move(change)));
     if let Some(selectors) = wanted.second
@@ -124,8 +125,8 @@ impl Run {
         let announced = self.vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
         // Mail begins to go through a copy only where no name goes of which it may have been made.
         let doubtful = self.vault.rings.get(lane).is_some_and(|ring| self.vault.doubts_copies(ring.mode));
-        let evidence = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
-        let mut evidence = evidence.map(|seen| if doubtful { seen.by_name() } else { seen });
+        let shown = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
+        let mut evidence = shown.map(|seen| if doubtful { seen.by_name() } else { seen });
         let answered = self.vault.answered_elsewhere(lane, self.now);
         for (slot, seen) in
             evidence.iter_mut().flat_map(|seen| SlotId::ALL.into_iter().zip(&mut seen.slots.0))
@@ -140,7 +141,13 @@ impl Run {
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
         let ring = self.vault.rings.get(lane).unwrap_or(&self.vault.rings.primary);
-        let decision = decide(ring, &self.terms(policy), &observed, self.now);
+        let mut decision = decide(ring, &self.terms(policy), &observed, self.now);
+        if let Some(Wait::Unclear { slot }) = decision.waiting
+            && let (Some(shown), Some(counted)) = (&shown, &evidence)
+            && shown.slots[slot].link != counted.slots[slot].link
+        {
+            decision.waiting = Some(Wait::FormerNames { slot });
+        }
         for change in &decision.changes {
             self.make(VaultChange::Key { lane, change: change.clone() });
         }

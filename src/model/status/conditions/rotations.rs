@@ -95,6 +95,7 @@ fn blocked(facts: &Facts<'_>, lane: &LaneFacts<'_>) -> Verdict {
         Wait::Unpublished { .. } => Reason::NextKeyPending,
         Wait::Settling { .. } => Reason::Settling,
         Wait::LinkDown { .. } => Reason::CnameMissing,
+        Wait::FormerNames { .. } => Reason::NamesChanging,
         Wait::Unclear { .. } => Reason::DnsUnclear,
     };
     Verdict::new(type_, true, reason, waiting(wait, lane, &facts.signers.behind))

@@ -86,6 +86,8 @@ fn a_copy_begins_nothing_where_names_of_before_go() {
     world.policy.rotate_at = Some(world.now);
     world.pass(86_400);
     assert_eq!(world.vault.rings.primary.log.count, count);
+    let waits = world.step().lanes.primary.waiting;
+    assert!(matches!(waits, Some(Wait::FormerNames { .. })), "{waits:?}");
     world.pass(97 * 3_600);
     world.pass(301);
     assert_eq!(world.vault.rings.primary.log.count, count + 1);

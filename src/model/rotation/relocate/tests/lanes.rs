@@ -50,7 +50,7 @@ fn nobody_looks_for_a_lane_that_is_wanted_no_more() {
     let sights = Sights { home: Some(world.evidence(&world.vault.home)), next: None };
     let lane = |sights| LaneObserved { sights, custody: PerSlot([true; 2]), in_use: PerSlot::default() };
     let lanes = PerLane { primary: lane(sights), second: Some(lane(Sights::default())) };
-    let observed = VaultObserved { lanes, former_in_use: false };
+    let observed = VaultObserved { lanes, former: FormerSeen::default() };
     let policies = PerLane { primary: &world.policy, second: None };
     let wanted = Wanted { home: &world.wanted, policies, second: None };
     let decision = decide_vault(&world.vault, &wanted, &observed, world.now);

@@ -93,3 +93,25 @@ fn names_of_before_a_move_answer_under_their_own_ttl() {
     world.pass(1);
     assert!(wait_of(&world, SlotId::One) >= 300);
 }
+
+#[test]
+fn what_was_withdrawn_is_remembered_from_when_the_record_set_let_it_go() {
+    let mut world = World::enabled();
+    world.announce();
+    world.follow("b.example");
+    world.pass(1);
+    world.pass(i64::from(OLDER));
+    assert_eq!(world.vault.home, home("b.example"));
+    // The write of the record set fails, or the controller dies before it.
+    world.served_drained = true;
+    world.pass(97 * 3_600);
+    world.pass(600);
+    assert!(world.vault.former[0].has_drained(world.now) && world.vault.former[0].withdrawn.is_none());
+    world.served_drained = false;
+    world.pass(600);
+    assert_eq!(world.vault.former[0].withdrawn, Some(world.now));
+    world.pass(299);
+    assert!(!world.vault.former.is_empty());
+    world.pass(2);
+    assert!(world.vault.former.is_empty());
+}

@@ -36,6 +36,8 @@ struct World {
     flattened: bool,
     /// A signer says that it signs by former names.
     former_in_use: bool,
+    /// The record set has not followed.
+    served_drained: bool,
     now: Timestamp,
 }
 
@@ -51,6 +53,7 @@ impl World {
             cnames: PerSlot([Some(old.clone()), Some(old)]),
             flattened: false,
             former_in_use: false,
+            served_drained: false,
             now,
         };
         world.settle();
@@ -102,7 +105,8 @@ impl World {
         };
         let lane = LaneObserved { sights, custody: PerSlot([true; 2]), in_use: PerSlot::default() };
         let lanes = self.vault.rings.map(|_, _| lane);
-        let observed = VaultObserved { lanes, former_in_use: self.former_in_use };
+        let former = FormerSeen { in_use: self.former_in_use, published: self.served_drained };
+        let observed = VaultObserved { lanes, former };
         let second = self.second.as_ref().map(|_| Policy {
             kind: KeyKind::Ed25519,
             cadence: Cadence::Along,

@@ -105,7 +105,7 @@ fn new_names_take_over_at_once_where_nothing_was_signed() {
     vault.rings.primary.slots[SlotId::One].phase = Phase::Published { key, seen: now, settled: now };
     let policy = policy();
     let sights = PerLane { primary: Sights::default(), second: None };
-    let moves = relocate(&vault, &home("b.example"), &policy, &sights, false, now);
+    let moves = relocate(&vault, &home("b.example"), &policy, &sights, FormerSeen::default(), now);
     assert_eq!(moves, [Move::Settle { home: home("b.example") }]);
     vault.apply(&VaultChange::Move(moves[0].clone()), now);
     assert_eq!(vault.rings.primary.slots[SlotId::One].phase.as_str(), "Generated");
