@@ -128,12 +128,6 @@ impl Story {
         }
     }
 
-    /// Whether it is so large that the default run looks in it for seeded faults alone.
-    #[must_use]
-    pub fn is_large(self) -> bool {
-        self == Self::Rolled
-    }
-
     /// Whether names change in it.
     #[must_use]
     pub fn moves(self) -> bool {
