@@ -162,6 +162,21 @@ async fn of_domains_made_at_once_with_one_guid_exactly_one_is_accepted() -> Outc
     Ok(())
 }
 
+#[tokio::test]
+async fn tenants_of_two_organisations_may_choose_one_guid() -> Outcome {
+    let world = world().await;
+    let guid = json!({ "guid": "mail" });
+    for domain in ["one.label.example", "two.label.example"] {
+        let namespace = world.plane.namespace().await?;
+        world.create(&namespace, domain, guid.clone()).await;
+        world.until_condition(&namespace, domain, ConditionType::Accepted, "True").await?;
+        let set = world.record_sets().get(domain).await?.spec;
+        let initial = format!("{namespace}.onmail.example");
+        assert_eq!((set.guid.as_str(), set.initial_domain), ("mail", Some(initial)));
+    }
+    Ok(())
+}
+
 /// Both have keys in use, and each would find the other's at the names that it moves to.
 #[tokio::test]
 async fn of_running_domains_that_change_to_one_guid_at_once_exactly_one_moves() -> Outcome {

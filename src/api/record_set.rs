@@ -48,6 +48,9 @@ pub struct DkimRecordSetSpec {
     pub provider: String,
     /// The label that stands for the domain in the provider's names.
     pub guid: String,
+    /// The organisation's initial domain, under which the names are; none in a set that an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_domain: Option<String>,
     /// The zone the records are in.
     pub zone: ZoneSpec,
     /// The DkimDomain is gone and asked that its records stay (deletionPolicy: Orphan).
@@ -94,11 +97,15 @@ pub struct PublishedCname {
 
 /// Records under names that the domain had before, or has until its CNAMEs have moved.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
 pub struct FormerPlacement {
     /// The DkimProvider's name.
     pub provider: String,
     /// The label that stands for the domain in these names.
     pub guid: String,
+    /// The initial domain under which these names are; none where an earlier version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_domain: Option<String>,
     /// The zone the records are in.
     pub zone: ZoneSpec,
     /// The records.
@@ -112,6 +119,8 @@ pub struct Placed<'a> {
     pub provider: &'a str,
     /// The label that stands for the domain in these names.
     pub guid: &'a str,
+    /// The initial domain under which these names are, where it is known.
+    pub initial_domain: Option<&'a str>,
     /// The zone the records are in.
     pub zone: &'a ZoneSpec,
     /// The records.
@@ -124,6 +133,7 @@ impl DkimRecordSetSpec {
         let Self {
             provider,
             guid,
+            initial_domain,
             zone,
             records,
             former,
@@ -134,10 +144,11 @@ impl DkimRecordSetSpec {
             remembered_until: _,
             cnames: _,
         } = self;
-        let present = Placed { provider, guid, zone, records };
+        let present = Placed { provider, guid, initial_domain: initial_domain.as_deref(), zone, records };
         std::iter::once(present).chain(former.iter().map(|f| Placed {
             provider: &f.provider,
             guid: &f.guid,
+            initial_domain: f.initial_domain.as_deref(),
             zone: &f.zone,
             records: &f.records,
         }))

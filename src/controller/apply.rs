@@ -166,6 +166,7 @@ fn record_spec(
         claim_ref: set.spec.claim_ref.clone(),
         provider: order.provider.clone(),
         guid: order.home.guid.to_string(),
+        initial_domain: Some(order.home.initial_domain.to_string()),
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: drain.as_secs(),

@@ -235,6 +235,7 @@ fn fresh(ctx: &Context, order: &Order, owner: &Owner) -> DkimRecordSet {
             claim_ref: Some(claim_ref(owner)),
             provider: order.provider.clone(),
             guid: order.home.guid.to_string(),
+            initial_domain: Some(order.home.initial_domain.to_string()),
             zone: order.home.zone.clone(),
             orphaned: false,
             drain_seconds: order.drain_time().as_secs(),

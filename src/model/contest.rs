@@ -1,4 +1,4 @@
-//! The contest for a GUID: of several domains that want one label in one zone, which publishes under it.
+//! The contest for a GUID: of several domains that want one label below one initial domain, which publishes under it.
 //!
 //! A record set claims a GUID by naming it, before anything is published there. Who has claimed it looks at all who do, and
 //! publishes only when nobody else does: of any two, the one that looks last sees the other. Who ranks behind takes its claim
@@ -114,13 +114,15 @@ impl Bid<'_> {
     #[must_use]
     pub fn claim(&self, spec: &DkimRecordSetSpec) -> DkimRecordSetSpec {
         let home = &self.0.home;
-        let DkimRecordSetSpec { provider, guid, zone, records, mut former, .. } = spec.clone();
+        let DkimRecordSetSpec { provider, guid, initial_domain, zone, records, mut former, .. } =
+            spec.clone();
         if !records.is_empty() {
-            former.insert(0, FormerPlacement { provider, guid, zone, records });
+            former.insert(0, FormerPlacement { provider, guid, initial_domain, zone, records });
         }
         DkimRecordSetSpec {
             provider: home.provider.clone(),
             guid: home.guid.to_string(),
+            initial_domain: Some(home.initial_domain.to_string()),
             zone: home.zone.clone(),
             records: Vec::new(),
             former,
@@ -138,9 +140,14 @@ impl Bid<'_> {
         Rank { stage, created, chosen, name }
     }
 
+    /// As [`Home::is_at`](super::home::Home::is_at): organisations may share a zone, and do not share names.
     fn is_at(&self, place: &Placed<'_>) -> bool {
         let home = &self.0.home;
-        place.guid == home.guid.as_str() && place.zone.apex == home.zone.apex
+        let same = match place.initial_domain {
+            Some(initial) => initial == home.initial_domain.as_str(),
+            None => place.zone.apex == home.zone.apex,
+        };
+        place.guid == home.guid.as_str() && same
     }
 
     fn has_names(&self, place: &Placed<'_>) -> bool {
@@ -162,8 +169,8 @@ pub fn unclaimed(spec: &DkimRecordSetSpec) -> Option<DkimRecordSetSpec> {
         return None;
     }
     let mut former = spec.former.clone();
-    let FormerPlacement { provider, guid, zone, records } = former.remove(0);
-    Some(DkimRecordSetSpec { provider, guid, zone, records, former, ..spec.clone() })
+    let FormerPlacement { provider, guid, initial_domain, zone, records } = former.remove(0);
+    Some(DkimRecordSetSpec { provider, guid, initial_domain, zone, records, former, ..spec.clone() })
 }
 
 #[cfg(test)]

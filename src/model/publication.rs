@@ -60,8 +60,14 @@ pub fn publish(
 }
 
 fn place(home: &Home, records: Vec<PublishedRecord>) -> FormerPlacement {
-    let Home { provider, guid, initial_domain: _, zone, ttl: _ } = home;
-    FormerPlacement { provider: provider.clone(), guid: guid.to_string(), zone: zone.clone(), records }
+    let Home { provider, guid, initial_domain, zone, ttl: _ } = home;
+    FormerPlacement {
+        provider: provider.clone(),
+        guid: guid.to_string(),
+        initial_domain: Some(initial_domain.to_string()),
+        zone: zone.clone(),
+        records,
+    }
 }
 
 /// Adds a place, or its records to one that is the same for a publisher. A name is never there twice.
@@ -69,9 +75,13 @@ fn add(places: &mut Vec<FormerPlacement>, place: FormerPlacement) {
     let there: Vec<String> = places.iter().flat_map(|p| &p.records).map(|r| r.name.clone()).collect();
     let mut fresh = place;
     fresh.records.retain(|record| !there.contains(&record.name));
-    let same = places
-        .iter_mut()
-        .find(|p| p.provider == fresh.provider && p.guid == fresh.guid && p.zone.apex == fresh.zone.apex);
+    let below = |place: &FormerPlacement| {
+        let [one, other] = [&place.initial_domain, &fresh.initial_domain];
+        one.is_none() || other.is_none() || one == other
+    };
+    let same = places.iter_mut().find(|p| {
+        p.provider == fresh.provider && p.guid == fresh.guid && p.zone.apex == fresh.zone.apex && below(p)
+    });
     match same {
         Some(same) => same.records.extend(fresh.records),
         None => places.push(fresh),
@@ -153,6 +163,7 @@ fn keep(
     let places = existing.placements().map(|place| FormerPlacement {
         provider: place.provider.to_owned(),
         guid: place.guid.to_owned(),
+        initial_domain: place.initial_domain.map(str::to_owned),
         zone: place.zone.clone(),
         records: release(place.records, drain, now).into_iter().filter(|r| !known(r)).collect(),
     });

@@ -10,9 +10,16 @@ use crate::model::acceptance::{Tenant, accept};
 const DOMAINS: [&str; 3] = ["one.example", "two.example", "three.example"];
 
 fn order(domain: &str, guid: Option<&str>) -> Order {
-    let provider = serde_json::from_value(json!({ "initialDomain": "{namespace}.onmail.example" })).unwrap();
+    order_of("contoso", domain, guid)
+}
+
+/// Organisations share the zone.
+fn order_of(namespace: &str, domain: &str, guid: Option<&str>) -> Order {
+    let publish = json!({ "zone": "onmail.example" });
+    let provider = json!({ "initialDomain": "{namespace}.onmail.example", "publish": publish });
+    let provider = serde_json::from_value(provider).unwrap();
     let labels = BTreeMap::new();
-    let tenant = Tenant { namespace: "contoso", uid: "u", labels: &labels };
+    let tenant = Tenant { namespace, uid: "u", labels: &labels };
     let spec = serde_json::from_value(json!({ "domain": domain, "guid": guid })).unwrap();
     accept(&spec, "default", &provider, &tenant).unwrap()
 }
@@ -38,6 +45,7 @@ fn set(order: &Order, records: Vec<PublishedRecord>) -> DkimRecordSetSpec {
         claim_ref: Some(ClaimRef { namespace: "contoso".into(), name: domain.clone(), uid: domain }),
         provider: order.provider.clone(),
         guid: order.home.guid.to_string(),
+        initial_domain: Some(order.home.initial_domain.to_string()),
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: 60,
@@ -70,6 +78,32 @@ fn a_claim_leaves_what_is_published_and_can_be_taken_back() {
     assert_eq!((again.guid.as_str(), again.former.len()), ("other", 1));
     assert_eq!(unclaimed(&again).as_ref(), Some(&published));
     assert_eq!(unclaimed(&set(&runs, Vec::new())), None, "it has nowhere to go back to");
+}
+
+#[test]
+fn organisations_that_share_a_zone_share_no_names() {
+    let (ours, theirs) = (order(DOMAINS[0], Some("mail")), order_of("fabrikam", DOMAINS[1], Some("mail")));
+    assert_eq!(ours.home.zone, theirs.home.zone);
+    let mut claimed = set(&theirs, Vec::new());
+    assert!(!Bid(&ours).is_contested_by(DOMAINS[1], &claimed) && !Bid(&ours).is_claimed_by(&claimed));
+    let other = order_of("fabrikam", DOMAINS[2], Some("mail"));
+    assert!(Bid(&other).is_contested_by(DOMAINS[1], &claimed));
+    // What an earlier version wrote does not say whose it is.
+    claimed.initial_domain = None;
+    assert!(Bid(&ours).is_contested_by(DOMAINS[1], &claimed));
+    claimed.records = records(&theirs);
+    assert!(!Bid(&ours).is_contested_by(DOMAINS[1], &claimed), "its records do");
+}
+
+#[test]
+fn who_moves_between_organisations_claims_and_can_go_back() {
+    let (runs, wants) = (order(DOMAINS[0], Some("mail")), order_of("fabrikam", DOMAINS[0], Some("mail")));
+    let published = set(&runs, records(&runs));
+    let bid = Bid(&wants);
+    assert!(!bid.is_claimed_by(&published));
+    let claimed = bid.claim(&published);
+    assert!(bid.is_claimed_by(&claimed) && !bid.is_served_by(&claimed));
+    assert_eq!(unclaimed(&claimed).as_ref(), Some(&published));
 }
 
 fn contest_free(published: &DkimRecordSetSpec) -> bool {

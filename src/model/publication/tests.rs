@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::Placed;
 use crate::model::testing::{self, contoso, home, selectors};
 use crate::model::vault::{FormerHome, VaultChange};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,6 +13,7 @@ fn empty(home: &Home) -> DkimRecordSetSpec {
         claim_ref: None,
         provider: home.provider.clone(),
         guid: home.guid.to_string(),
+        initial_domain: Some(home.initial_domain.to_string()),
         zone: home.zone.clone(),
         orphaned: false,
         drain_seconds: 60,
@@ -121,9 +123,16 @@ fn two_initial_domains_in_one_zone_keep_their_records_apart() {
     }];
     let spec = empty(&new);
     let found = publish(&spec, &vault, &new, &[], DRAIN, at(10));
-    let all: Vec<&str> = names(&found.records);
-    assert_eq!(all.len(), 4, "{found:#?}");
-    assert_eq!(found.former.len(), 1);
+    assert_eq!((names(&found.records).len(), found.former.len()), (2, 2), "{found:#?}");
+    assert_eq!(names(&found.former[0].records).len(), 2);
+    let initial = |place: Placed<'_>| place.initial_domain.map(str::to_owned);
+    let mut spec = saved(&DkimRecordSetSpec { initial_domain: Some("b.example".into()), ..spec }, found);
+    let all: Vec<_> = spec.placements().map(initial).collect();
+    assert_eq!(all, ["b.example", "a.example", "c.example"].map(|name| Some(name.to_owned())));
+    // An earlier version did not say so, and what it wrote is taken for the same place.
+    spec.former[0].initial_domain = None;
+    let again = publish(&spec, &vault, &new, &[], DRAIN, at(10));
+    assert_eq!((again.records, again.former.len()), (spec.records.clone(), 2));
 }
 
 #[test]

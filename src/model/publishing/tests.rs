@@ -137,6 +137,7 @@ fn spec(zone: ZoneSpec, claimed: bool, records: Vec<PublishedRecord>) -> DkimRec
         claim_ref: claimed.then(|| serde_json::from_value(claim).unwrap()),
         provider: "default".into(),
         guid: "contoso-com".into(),
+        initial_domain: None,
         zone,
         drain_seconds: 60,
         last_serial: 0,
