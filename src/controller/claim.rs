@@ -1,9 +1,11 @@
 //! The claim to a domain: the DkimRecordSet whose name is the domain. The API server lets only one be created.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, ListParams, PostParams, Preconditions};
+use kube::api::{Api, PostParams, Preconditions};
+use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 
 use super::Context;
@@ -42,41 +44,67 @@ pub async fn ensure(
     chosen: bool,
 ) -> Result<Result<Claim, Refusal>, Error> {
     let bid = Bid(order);
-    let claim = match of_domain(ctx, bid, owner).await? {
-        Ok(claim) => claim,
-        Err(refusal) => {
-            ctx.uncontested(&order.domain);
-            return Ok(Err(refusal));
+    let cached = ctx.cached_record_set(order.domain.as_str());
+    // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
+    if cached.as_ref().is_some_and(|set| bid.is_served_by(&set.spec)) {
+        return of_domain(ctx, order, owner, cached).await;
+    }
+    // Looked for after its own: of what was written before that nothing is missing.
+    let others = others(ctx, bid);
+    let ours = cached.as_ref().filter(|set| bid.is_claimed_by(&set.spec)).map(|set| contender(ctx, set));
+    let rivals = others.iter().filter_map(|other| other.0.as_ref().ok()).map(|other| contender(ctx, other));
+    let standing = bid.standing(ours.as_ref(), rivals);
+    if let Standing::Behind { of, serves } = standing {
+        ctx.contests.end(owner);
+        if let Some(set) = &cached {
+            give_way(ctx, set, owner).await?;
         }
+        return Ok(Err(taken(bid, cached.as_ref().map(|set| &set.spec), &of, serves)));
+    }
+    let claim = match of_domain(ctx, order, owner, cached.clone()).await? {
+        Ok(claim) => claim,
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
     if bid.is_served_by(&set.spec) || !(chosen || ctx.others_choose(order)) {
         return Ok(Ok(claim));
     }
     if !bid.is_claimed_by(&set.spec) {
-        save(ctx, set, bid.claim(&set.spec)).await?;
-        ctx.uncontested(&order.domain);
-    }
-    let waited = ctx.contested_for(&order.domain);
-    if waited < SAME_MOMENT || is_leaving(set) {
+        let made = save(ctx, set, bid.claim(&set.spec)).await?;
+        ctx.contests.made(owner, &made.metadata);
         return Ok(Ok(Claim::Contested));
     }
-    // The watch may lag, the API server does not.
-    let same = ListParams::default().fields(&format!("spec.guid={}", order.home.guid));
-    let all = ctx.record_sets().list(&same).await.map_err(Error::api("looking for others with this GUID"))?;
-    let others = all.items.iter().filter(|other| !is_leaving(other)).map(|other| contender(ctx, other));
-    let refusal = match bid.standing(&contender(ctx, set), others) {
-        Standing::Alone => {
-            ctx.uncontested(&order.domain);
-            return Ok(Ok(claim));
-        }
-        Standing::First { .. } if waited < PATIENCE => return Ok(Ok(Claim::Contested)),
-        Standing::First { before } => taken(bid, Some(&set.spec), &before, false),
-        Standing::Behind { of, serves } => taken(bid, Some(&set.spec), &of, serves),
+    if matches!(claim, Claim::New(_)) {
+        ctx.contests.made(owner, &set.metadata);
+        return Ok(Ok(Claim::Contested));
+    }
+    // The watch is in the order of writes: where it shows the claim, it shows all that were made before. Of two claims the
+    // later one sees the earlier.
+    let shown = cached.as_ref().and_then(|set| ctx.contests.shown_for(owner, &set.metadata));
+    let Some(held) = shown.filter(|held| *held >= SAME_MOMENT && !is_leaving(set)) else {
+        return Ok(Ok(Claim::Contested));
     };
-    ctx.uncontested(&order.domain);
-    give_way(ctx, set, owner).await?;
-    Ok(Err(refusal))
+    match standing {
+        Standing::Alone => {
+            ctx.contests.end(owner);
+            Ok(Ok(claim))
+        }
+        Standing::First { before } if held >= PATIENCE => {
+            ctx.contests.end(owner);
+            give_way(ctx, set, owner).await?;
+            Ok(Err(taken(bid, Some(&set.spec), &before, false)))
+        }
+        Standing::First { .. } | Standing::Behind { .. } => Ok(Ok(Claim::Contested)),
+    }
+}
+
+/// The record sets of other domains that publish under the names, or are about to, as the watch shows them.
+fn others(ctx: &Context, bid: Bid<'_>) -> Vec<Arc<DeserializeGuard<DkimRecordSet>>> {
+    let contests = |other: &DkimRecordSet| {
+        let name = other.metadata.name.as_deref().unwrap_or_default();
+        bid.is_contested_by(name, &other.spec) && !is_leaving(other)
+    };
+    ctx.record_sets_seen.state_filter(|guard| guard.0.as_ref().is_ok_and(contests))
 }
 
 /// Takes a claim back under which nothing is published yet: nobody is to find it in the way.
@@ -129,33 +157,15 @@ fn taken(bid: Bid<'_>, ours: Option<&DkimRecordSetSpec>, holder: &str, serves: b
     }
 }
 
-/// Takes or confirms the claim to the domain.
-async fn of_domain(ctx: &Context, bid: Bid<'_>, owner: &Owner) -> Result<Result<Claim, Refusal>, Error> {
-    let order = bid.0;
+/// Takes or confirms the claim to the domain, whose record set the watch has like this.
+async fn of_domain(
+    ctx: &Context,
+    order: &Order,
+    owner: &Owner,
+    cached: Option<DkimRecordSet>,
+) -> Result<Result<Claim, Refusal>, Error> {
     let api = ctx.record_sets();
     let name = order.domain.as_str();
-    let cached = ctx.cached_record_set(name);
-    // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
-    if !cached.as_ref().is_some_and(|set| bid.is_served_by(&set.spec)) {
-        let claimed = cached.as_ref().filter(|set| bid.is_claimed_by(&set.spec));
-        let ours = claimed.map(|set| contender(ctx, set));
-        let goes_before =
-            |other: &DkimRecordSet| ours.is_none_or(|ours| bid.is_before(&contender(ctx, other), &ours));
-        let takes = |other: &DkimRecordSet| {
-            let contests =
-                bid.is_contested_by(other.metadata.name.as_deref().unwrap_or_default(), &other.spec);
-            contests && !is_leaving(other) && goes_before(other)
-        };
-        if let Some(guard) = ctx.record_sets_seen.find(|guard| guard.0.as_ref().is_ok_and(takes))
-            && let Ok(holder) = &guard.0
-        {
-            if let Some(set) = &cached {
-                give_way(ctx, set, owner).await?;
-            }
-            let ours = cached.as_ref().map(|set| &set.spec);
-            return Ok(Err(taken(bid, ours, &holder.name_any(), bid.is_served_by(&holder.spec))));
-        }
-    }
     let set = match cached {
         Some(set) => set,
         None => match api.create(&PostParams::default(), &fresh(ctx, order, owner)).await {

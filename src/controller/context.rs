@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::Guarded;
 use super::clock::Clock;
+use super::contests::Contests;
 use super::departures::Departures;
 use super::error::Class;
 use super::eyes::Eye;
@@ -78,13 +79,14 @@ pub struct Context {
     pub glances: Glances,
     /// Emptied key Secrets that wait for their end.
     pub departures: Departures,
+    /// Claims that are contested.
+    pub contests: Contests,
     /// The signers that report.
     pub signers: Signers,
     /// Counters.
     pub metrics: Counters,
     lookers: Mutex<HashMap<LookupConfig, Arc<dyn Look>>>,
     contenders: Mutex<HashMap<DomainName, BTreeSet<(String, String)>>>,
-    contested: Mutex<HashMap<DomainName, Instant>>,
 }
 
 /// The stores a context reads from.
@@ -128,11 +130,11 @@ impl Context {
             memory: Memory::default(),
             glances: Glances::default(),
             departures: Departures::default(),
+            contests: Contests::default(),
             signers: Signers::new(options),
             metrics: Counters::default(),
             lookers: Mutex::default(),
             contenders: Mutex::default(),
-            contested: Mutex::default(),
         }
     }
 
@@ -189,17 +191,6 @@ impl Context {
                 && DomainName::parse(&d.spec.domain).is_ok_and(|domain| domain != order.domain)
         };
         self.domains.find(|guard| guard.0.as_ref().is_ok_and(wants)).is_some()
-    }
-
-    /// For how long a claim has been held that others may have made as well; zero when it is asked first.
-    #[must_use]
-    pub fn contested_for(&self, domain: &DomainName) -> Duration {
-        self.contested.lock().entry(domain.clone()).or_insert_with(Instant::now).elapsed()
-    }
-
-    /// Forgets that a claim was contested.
-    pub fn uncontested(&self, domain: &DomainName) {
-        self.contested.lock().remove(domain);
     }
 
     /// What looks for a provider, with its settings.

@@ -4,6 +4,7 @@ mod apply;
 mod args;
 mod claim;
 mod clock;
+mod contests;
 mod context;
 mod departures;
 mod error;

@@ -1,8 +1,8 @@
 //! The contest for a GUID: of several domains that want one label below one initial domain, which publishes under it.
 //!
-//! A record set claims a GUID by naming it, before anything is published there. Who has claimed it looks at all who do, and
-//! publishes only when nobody else does: of any two, the one that looks last sees the other. Who ranks behind takes its claim
-//! back, so that the first is alone soon.
+//! A record set claims a GUID by naming it, before anything is published there. Who has claimed it looks at all who had done so
+//! before, at least, and publishes only when nobody else does, by a write over that very claim: of any two, the one that claims
+//! last sees the other. Who ranks behind takes its claim back, so that the first is alone soon.
 
 use jiff::Timestamp;
 
@@ -87,17 +87,17 @@ impl Bid<'_> {
         name != self.0.domain.as_str() && spec.placements().any(|place| meets(&place))
     }
 
-    /// How the domain's own set stands among all.
+    /// How the domain's own set stands among all; one that has not claimed the GUID is behind anybody.
     #[must_use]
     pub fn standing<'a>(
         &self,
-        ours: &Contender<'_>,
+        ours: Option<&Contender<'_>>,
         others: impl IntoIterator<Item = Contender<'a>>,
     ) -> Standing {
         let others = others.into_iter().filter(|other| self.is_contested_by(other.name, other.spec));
         match others.min_by(|a, b| self.rank(a).cmp(&self.rank(b))) {
             None => Standing::Alone,
-            Some(first) if self.is_before(&first, ours) => {
+            Some(first) if ours.is_none_or(|ours| self.is_before(&first, ours)) => {
                 Standing::Behind { of: first.name.to_owned(), serves: self.is_served_by(first.spec) }
             }
             Some(next) => Standing::First { before: next.name.to_owned() },

@@ -153,21 +153,26 @@ fn who_publishes_there_goes_first_then_who_runs_then_the_older() {
         "it did not look"
     );
     assert_eq!(
-        Bid(&orders[1]).standing(&fresh, [serves, moves]),
+        Bid(&orders[1]).standing(Some(&fresh), [serves, moves]),
         Standing::Behind { of: DOMAINS[0].into(), serves: true }
     );
     assert_eq!(
-        Bid(&orders[1]).standing(&fresh, [moves]),
+        Bid(&orders[1]).standing(Some(&fresh), [moves]),
         Standing::Behind { of: DOMAINS[2].into(), serves: false }
     );
-    assert_eq!(Bid(&orders[2]).standing(&moves, [fresh]), Standing::First { before: DOMAINS[1].into() });
-    assert_eq!(Bid(&orders[2]).standing(&moves, []), Standing::Alone);
+    assert_eq!(
+        Bid(&orders[2]).standing(Some(&moves), [fresh]),
+        Standing::First { before: DOMAINS[1].into() }
+    );
+    assert_eq!(Bid(&orders[2]).standing(Some(&moves), []), Standing::Alone);
 }
 
 /// How far a controller has come with one domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Looks,
+    /// It has claimed by a write of this version, which the watch is to show.
+    Claimed(u64),
     /// It was alone when its set had this version, and is about to publish.
     Passed(u64),
     Served,
@@ -181,73 +186,96 @@ struct Stored {
     version: u64,
 }
 
-/// Domains that want one GUID, and the API server. Each step of a domain is one request.
+type Sets = BTreeMap<String, Stored>;
+
+/// Domains that want one GUID, the API server, and a watch of it that lags. Each step of a domain is one request.
 #[derive(Debug)]
 struct World {
     orders: [Order; 3],
     turns: [Turn; 3],
-    sets: BTreeMap<String, Stored>,
+    /// As they were after each write.
+    sets: Vec<Sets>,
+    /// How many of the writes the watch has seen.
+    watched: usize,
     second: i64,
-    version: u64,
 }
 
 impl World {
     fn new(runs: [bool; 3], created: [i64; 3]) -> Self {
         let orders = DOMAINS.map(|domain| order(domain, Some("shared")));
         let mut world =
-            Self { orders, turns: [Turn::Looks; 3], sets: BTreeMap::new(), second: 10, version: 0 };
+            Self { orders, turns: [Turn::Looks; 3], sets: vec![Sets::new()], watched: 0, second: 10 };
         for (at, domain) in DOMAINS.into_iter().enumerate().filter(|(at, _)| runs[*at]) {
             let own = order(domain, None);
-            world.put(domain, set(&own, records(&own)), created[at]);
+            world.second = created[at];
+            world.put(domain, Some(set(&own, records(&own))), None);
         }
+        world.watched = world.sets.len() - 1;
+        world.second = 10;
         world
     }
 
-    fn put(&mut self, domain: &str, spec: DkimRecordSetSpec, created: i64) {
-        self.version += 1;
-        let created = self.sets.get(domain).map_or(Timestamp::from_second(created).unwrap(), |s| s.created);
-        self.sets.insert(domain.into(), Stored { spec, created, version: self.version });
+    fn now(&self) -> &Sets {
+        &self.sets[self.sets.len() - 1]
+    }
+
+    /// Writes over a version, or takes the set away. Returns the new version; `None` where somebody wrote in between.
+    fn put(&mut self, domain: &str, spec: Option<DkimRecordSetSpec>, over: Option<u64>) -> Option<u64> {
+        let version = u64::try_from(self.sets.len()).unwrap();
+        let before = self.now().get(domain);
+        if before.map(|before| before.version) != over {
+            return None;
+        }
+        let created = before.map_or(Timestamp::from_second(self.second).unwrap(), |before| before.created);
+        let mut next = self.now().clone();
+        match spec {
+            Some(spec) => drop(next.insert(domain.into(), Stored { spec, created, version })),
+            None => drop(next.remove(domain)),
+        }
+        self.sets.push(next);
+        Some(version)
+    }
+
+    fn watch(&mut self) {
+        self.watched = (self.watched + 1).min(self.sets.len() - 1);
     }
 
     fn step(&mut self, at: usize) {
         let domain = DOMAINS[at];
         let order = self.orders[at].clone();
         let bid = Bid(&order);
-        self.turns[at] = match (self.turns[at], self.sets.get(domain).cloned()) {
+        let shown = self.sets[self.watched].clone();
+        let claims = |version: Option<u64>| version.map_or(Turn::Looks, Turn::Claimed);
+        self.turns[at] = match (self.turns[at], shown.get(domain).cloned()) {
             (Turn::Served, _) => Turn::Served,
-            (Turn::Passed(version), Some(stored)) if stored.version == version => {
-                let records = records(&order);
-                self.put(domain, DkimRecordSetSpec { records, ..stored.spec }, 0);
-                Turn::Served
+            (Turn::Passed(version), Some(stored)) => {
+                let spec = DkimRecordSetSpec { records: records(&order), ..stored.spec };
+                self.put(domain, Some(spec), Some(version)).map_or(Turn::Looks, |_| Turn::Served)
+            }
+            (Turn::Claimed(version), stored) if stored.as_ref().is_none_or(|s| s.version < version) => {
+                Turn::Claimed(version)
             }
             (Turn::Refused, _)
-                if self.sets.iter().any(|(name, other)| bid.is_contested_by(name, &other.spec)) =>
+                if shown.iter().any(|(name, other)| bid.is_contested_by(name, &other.spec)) =>
             {
                 Turn::Refused
             }
-            (_, None) => {
-                self.put(domain, set(&order, Vec::new()), self.second);
-                Turn::Looks
-            }
+            (_, None) => claims(self.put(domain, Some(set(&order, Vec::new())), None)),
             (_, Some(stored)) if !bid.is_claimed_by(&stored.spec) => {
-                self.put(domain, bid.claim(&stored.spec), 0);
-                Turn::Looks
+                claims(self.put(domain, Some(bid.claim(&stored.spec)), Some(stored.version)))
             }
             (_, Some(stored)) => {
-                let all = self.sets.iter().map(|(name, stored)| Contender {
+                let all = shown.iter().map(|(name, stored)| Contender {
                     created: Some(stored.created),
                     ..contender(name, &stored.spec)
                 });
                 let ours = Contender { created: Some(stored.created), ..contender(domain, &stored.spec) };
-                match bid.standing(&ours, all) {
+                match bid.standing(Some(&ours), all) {
                     Standing::Alone => Turn::Passed(stored.version),
                     Standing::First { .. } => Turn::Looks,
                     Standing::Behind { .. } => {
-                        match unclaimed(&stored.spec) {
-                            Some(before) => self.put(domain, before, 0),
-                            None => drop(self.sets.remove(domain)),
-                        }
-                        Turn::Refused
+                        let left = self.put(domain, unclaimed(&stored.spec), Some(stored.version));
+                        left.map_or(Turn::Looks, |_| Turn::Refused)
                     }
                 }
             }
@@ -257,13 +285,13 @@ impl World {
     /// One name never carries two keys, and what a domain publishes elsewhere stays as it is.
     fn check(&self, runs: [bool; 3]) {
         let served = |at: &usize| {
-            self.sets.get(DOMAINS[*at]).is_some_and(|set| Bid(&self.orders[*at]).is_served_by(&set.spec))
+            self.now().get(DOMAINS[*at]).is_some_and(|set| Bid(&self.orders[*at]).is_served_by(&set.spec))
         };
         let all: Vec<usize> = (0..3).filter(served).collect();
         assert!(all.len() <= 1, "{all:?} publish at one name");
         for (at, domain) in DOMAINS.into_iter().enumerate().filter(|(at, _)| runs[*at]) {
             let own = order(domain, None);
-            let spec = &self.sets[domain].spec;
+            let spec = &self.now()[domain].spec;
             let there = spec.placements().find(|place| place.guid == own.home.guid.as_str());
             assert_eq!(there.map(|place| place.records), Some(records(&own).as_slice()), "{at}");
         }
@@ -271,18 +299,21 @@ impl World {
 }
 
 proptest! {
-    /// Whoever runs or begins, and however their requests follow each other.
+    /// Whoever runs or begins, however their requests follow each other, and however far the watch is behind.
     #[test]
     fn of_domains_that_want_one_guid_exactly_one_gets_it(
         runs in any::<[bool; 3]>(),
         created in [0_i64..3, 0..3, 0..3],
-        steps in prop::collection::vec((0_usize..3, any::<bool>()), 0..40),
+        steps in prop::collection::vec((0_usize..4, any::<bool>()), 0..60),
     ) {
         let mut world = World::new(runs, created);
-        let rest = (0..30).flat_map(|_| (0..3).map(|at| (at, true)));
+        let rest = (0..60).flat_map(|_| (0..4).map(|at| (at, true)));
         for (at, later) in steps.into_iter().chain(rest) {
             world.second += i64::from(later);
-            world.step(at);
+            match at {
+                0..3 => world.step(at),
+                _ => world.watch(),
+            }
             world.check(runs);
         }
         let count = |turn| world.turns.iter().filter(|t| **t == turn).count();
@@ -291,7 +322,7 @@ proptest! {
             if world.turns[at] == Turn::Refused {
                 let own = order(domain, None);
                 let before = runs[at].then(|| set(&own, records(&own)));
-                prop_assert_eq!(world.sets.get(domain).map(|s| &s.spec), before.as_ref());
+                prop_assert_eq!(world.now().get(domain).map(|s| &s.spec), before.as_ref());
             }
         }
     }
