@@ -289,6 +289,26 @@ async fn a_deleted_secret_is_reported_and_old_records_stay() -> Outcome {
     Ok(())
 }
 
+/// It was told before that the domain is claimed, and what its predecessor published drains.
+#[tokio::test]
+async fn who_takes_over_under_another_guid_has_lost_no_keys() -> Outcome {
+    let world = world().await;
+    let name = "heir.example";
+    let namespace = world.enabled(name, json!({ "rotation": { "drain": "60s" } })).await?;
+    let heirs = world.plane.namespace().await?;
+    world.create(&heirs, name, json!({ "guid": "heir" })).await;
+    world.until_condition(&heirs, name, ConditionType::Accepted, "False").await?;
+    world.domains(&namespace).delete(name, &DeleteParams::default()).await?;
+    world.until_condition(&heirs, name, ConditionType::Accepted, "True").await?;
+    let set = world.record_sets().get(name).await?.spec;
+    assert_eq!((set.guid.as_str(), set.records.len()), ("heir", 2));
+    assert!(set.former.iter().flat_map(|place| &place.records).any(|record| record.keep_until.is_some()));
+    let events = world.plane.kubectl(["get", "events", "-n", &heirs, "-o", "json"]).await?.ok()?;
+    assert!(events.contains("DomainClaimed") || events.contains("already held"), "{events}");
+    assert!(!events.contains("KeysLost"), "{events}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_wiped_status_is_rebuilt_with_the_same_keys() -> Outcome {
     let world = world().await;

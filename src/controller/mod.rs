@@ -134,7 +134,8 @@ async fn reconcile_domain(
     let unknown = custodian.stored.is_none() && glance.is_none();
     let published = record_set.spec.placements().any(|place| !place.records.is_empty());
     let lost = unknown && published;
-    if lost && !taken_now && !report::told_of_loss(domain) && domain.status.is_some() {
+    // What a former owner's keys left draining is no loss of one that had none yet.
+    if lost && !taken_now && !report::told_of_loss(domain) && report::had_keys(domain) {
         return report::tell_of_loss(ctx, domain, &order).await;
     }
     if unknown && let Some(refusal) = observe::elsewhere(ctx, &order, &owner, &custodian, &record_set).await?

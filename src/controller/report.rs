@@ -57,6 +57,12 @@ pub fn told_of_loss(domain: &DkimDomain) -> bool {
         .any(|c| c.type_ == ConditionType::KeysGenerated.as_str() && c.reason == Reason::KeysLost.as_str())
 }
 
+/// Whether status tells of keys that this DkimDomain had.
+#[must_use]
+pub fn had_keys(domain: &DkimDomain) -> bool {
+    domain.status.as_ref().is_some_and(|status| status.secret_ref.is_some() || !status.keys.is_empty())
+}
+
 /// Whether the loss still shows: told of, and no key signs yet.
 #[must_use]
 pub fn still_lost(domain: &DkimDomain, keyring: &Keyring) -> bool {
