@@ -47,6 +47,7 @@ pub async fn ensure(
     let cached = ctx.cached_record_set(order.domain.as_str());
     // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
     if cached.as_ref().is_some_and(|set| bid.is_served_by(&set.spec)) {
+        ctx.contests.end(owner);
         return of_domain(ctx, order, owner, cached).await;
     }
     // Looked for after its own: of what was written before that nothing is missing.
@@ -63,10 +64,14 @@ pub async fn ensure(
     }
     let claim = match of_domain(ctx, order, owner, cached.clone()).await? {
         Ok(claim) => claim,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(refusal) => {
+            ctx.contests.end(owner);
+            return Ok(Err(refusal));
+        }
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
     if bid.is_served_by(&set.spec) || !(chosen || ctx.others_choose(order)) {
+        ctx.contests.end(owner);
         return Ok(Ok(claim));
     }
     if !bid.is_claimed_by(&set.spec) {

@@ -62,7 +62,12 @@ impl Contests {
 
     /// A claim is contested no more.
     pub fn end(&self, owner: &Owner) {
-        self.0.lock().remove(&key(owner));
+        self.forget(&key(owner));
+    }
+
+    /// Forgets a DkimDomain.
+    pub fn forget(&self, key: &ObjectRef<Guarded>) {
+        self.0.lock().remove(key);
     }
 }
 
@@ -97,5 +102,22 @@ mod tests {
         assert!(all.shown_for(&ours, &set("t", 1)).is_some());
         all.end(&ours);
         assert_eq!(all.shown_for(&ours, &set("t", 1)), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn each_claimant_has_a_time_of_its_own() {
+        let all = Contests::default();
+        let (ours, theirs) = (owner("a"), Owner { name: "fabrikam".into(), ..owner("b") });
+        let held = |owner: &Owner| all.shown_for(owner, &set("s", 1)).unwrap();
+        all.made(&ours, &set("s", 1));
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(held(&theirs), Duration::ZERO);
+        all.end(&theirs);
+        let before = held(&ours);
+        assert!(before >= Duration::from_millis(5), "another one that wants the domain takes nothing away");
+        // Made again under its name.
+        assert_eq!(held(&owner("c")), Duration::ZERO);
+        all.forget(&key(&ours));
+        assert!(all.0.lock().is_empty());
     }
 }

@@ -239,6 +239,7 @@ impl Context {
         self.memory.forget(key);
         self.glances.forget(key);
         self.signers.forget(key);
+        self.contests.forget(key);
         let who = (key.namespace.clone().unwrap_or_default(), key.name.clone());
         self.contenders.lock().retain(|_, set| {
             set.remove(&who);
