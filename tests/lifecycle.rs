@@ -7,11 +7,11 @@ mod common;
 use std::time::Duration;
 
 use common::{Outcome, World, condition, world};
-use dkim_operator::api::{ConditionType, FINALIZER};
+use dkim_operator::api::{ConditionType, DkimRecordSet, DkimRecordSetSpec, FINALIZER};
 use dkim_testbed::eventually;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 #[tokio::test]
@@ -219,6 +219,30 @@ async fn of_running_domains_that_change_to_one_guid_at_once_exactly_one_moves() 
     world.patch(&namespace, all[loser], json!({ "guid": null })).await;
     world.until_condition(&namespace, all[loser], ConditionType::Accepted, "True").await?;
     world.until_condition(&namespace, all[loser], ConditionType::Ready, "True").await?;
+    Ok(())
+}
+
+/// Somebody deletes its record set by hand while another domain claims the GUID.
+#[tokio::test]
+async fn a_running_domain_keeps_the_names_that_it_has() -> Outcome {
+    let world = world().await;
+    let name = "own.keep.example";
+    let namespace = world.enabled(name, json!({ "guid": "keep" })).await?;
+    let before = world.record_sets().get(name).await?;
+    let claim = DkimRecordSetSpec { records: Vec::new(), cnames: None, ..before.spec.clone() };
+    let rival = DkimRecordSet::new("rival.keep.example", claim);
+    world.record_sets().create(&PostParams::default(), &rival).await?;
+    world.record_sets().delete(name, &DeleteParams::default()).await?;
+    let values = |set: &DkimRecordSet| -> Vec<String> {
+        set.spec.records.iter().map(|record| record.value.clone()).collect()
+    };
+    eventually(Duration::from_secs(10), "its keys are published again", async || {
+        let found = world.record_sets().get_opt(name).await.expect("asked").ok_or("no set")?;
+        if values(&found) == values(&before) { Ok(()) } else { Err(format!("{:?}", found.spec)) }
+    })
+    .await?;
+    let found = world.domains(&namespace).get(name).await?;
+    assert_eq!(condition(&found, ConditionType::Accepted).map(|c| c.0).as_deref(), Some("True"));
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use kube::{Resource, ResourceExt};
 
 use super::Context;
 use super::error::Error;
+use super::observe;
 use super::secret::{Owner, domain_label};
 use crate::api::{
     ClaimRef, DeletionPolicy, DkimDomain, DkimRecordSet, DkimRecordSetSpec, FIELD_MANAGER, LABEL_DOMAIN,
@@ -55,6 +56,15 @@ pub async fn ensure(
     let ours = cached.as_ref().filter(|set| bid.is_claimed_by(&set.spec)).map(|set| contender(ctx, set));
     let rivals = others.iter().filter_map(|other| other.0.as_ref().ok()).map(|other| contender(ctx, other));
     let standing = bid.standing(ours.as_ref(), rivals);
+    let behind = matches!(standing, Standing::Behind { .. });
+    let waits = chosen || behind || ctx.others_choose(order);
+    let served = matches!(standing, Standing::Behind { serves: true, .. });
+    let silent = cached.as_ref().is_none_or(|set| contest::is_silent(&set.spec));
+    // Its record set may have been deleted by hand: its keys are in use, and nobody is to get their names meanwhile.
+    if silent && waits && !served && observe::serves(ctx, order, owner).await? {
+        ctx.contests.end(owner);
+        return of_domain(ctx, order, owner, cached).await;
+    }
     if let Standing::Behind { of, serves } = standing {
         ctx.contests.end(owner);
         if let Some(set) = &cached {
@@ -70,7 +80,7 @@ pub async fn ensure(
         }
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
-    if bid.is_served_by(&set.spec) || !(chosen || ctx.others_choose(order)) {
+    if bid.is_served_by(&set.spec) || !waits {
         ctx.contests.end(owner);
         return Ok(Ok(claim));
     }

@@ -134,6 +134,16 @@ pub async fn custodian(
     Ok(Ok(Custodian { there: Some(secret), stored }))
 }
 
+/// Whether the key Secret says that keys which signers use are published under the names that the domain wants.
+///
+/// # Errors
+/// [`Error`] where the API server could not be asked.
+pub async fn serves(ctx: &Context, order: &Order, owner: &Owner) -> Result<bool, Error> {
+    let found = custodian(ctx, order, owner, None).await?;
+    let stored = found.as_ref().ok().and_then(|custodian| custodian.stored.as_ref());
+    Ok(stored.is_some_and(|stored| stored.vault.serves_at(&order.home)))
+}
+
 /// Whether a Secret of ours was made for a DkimDomain of this namespace.
 fn of_namespace(secret: &Secret, namespace: &str) -> bool {
     let owner = secret.annotations().get(ANNOTATION_OWNER).and_then(|reference| reference.split_once('/'));

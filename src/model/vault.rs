@@ -156,6 +156,15 @@ impl Vault {
         })
     }
 
+    /// Whether keys that have signed are published at these names.
+    #[must_use]
+    pub fn serves_at(&self, home: &Home) -> bool {
+        let former =
+            self.former.iter().filter(|former| former.withdrawn.is_none()).map(|former| &former.home);
+        let all = former.chain(self.moving.as_ref().map(|moving| &moving.to)).chain([&self.home]);
+        self.has_signed() && all.into_iter().any(|there| there.is_at(home))
+    }
+
     /// Whether a copy of a key is no CNAME to what begins now in a lane with this mode: it may have been made of names that go,
     /// or have gone just now. Names to which a CNAME may lead by which mail is signed as the domain stay until a look finds it
     /// elsewhere. Where mail is signed as the provider it may as well have been left leading to the next names, from an earlier
@@ -224,5 +233,40 @@ impl Vault {
             }
         }
         self.former.push(entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::key::KeyKind;
+    use crate::model::selector::SlotId;
+    use crate::model::testing;
+
+    #[test]
+    fn keys_that_have_signed_serve_wherever_they_are_published() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let [now, next, before] = ["a.example", "b.example", "c.example"].map(testing::home);
+        let mut vault = testing::vault(now.clone(), at(0));
+        let key = testing::key(1, KeyKind::Rsa2048, at(0));
+        vault.rings.primary.slots[SlotId::One].phase =
+            Phase::Published { key: key.clone(), seen: at(1), settled: at(2) };
+        assert!(!vault.serves_at(&now), "nobody signs with it yet");
+        vault.rings.primary.slots[SlotId::One].phase = Phase::Active { key, seen: at(1), since: at(2) };
+        assert!(vault.serves_at(&now) && !vault.serves_at(&next));
+        vault.apply_move(&Move::Begin { to: next.clone() }, at(3));
+        assert!(vault.serves_at(&now) && vault.serves_at(&next) && !vault.serves_at(&before));
+        let left = FormerHome {
+            home: before.clone(),
+            left: at(0),
+            until: at(9),
+            held: false,
+            reached: false,
+            withdrawn: None,
+        };
+        vault.former = vec![left.clone()];
+        assert!(vault.serves_at(&before));
+        vault.former = vec![FormerHome { withdrawn: Some(at(9)), ..left }];
+        assert!(!vault.serves_at(&before));
     }
 }
