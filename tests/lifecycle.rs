@@ -9,9 +9,10 @@ use std::time::Duration;
 use common::{Outcome, World, condition, world};
 use dkim_operator::api::{ConditionType, DkimRecordSet, DkimRecordSetSpec, FINALIZER};
 use dkim_testbed::eventually;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::json;
 
 #[tokio::test]
@@ -220,6 +221,34 @@ async fn of_running_domains_that_change_to_one_guid_at_once_exactly_one_moves() 
     world.until_condition(&namespace, all[loser], ConditionType::Accepted, "True").await?;
     world.until_condition(&namespace, all[loser], ConditionType::Ready, "True").await?;
     Ok(())
+}
+
+/// So that two that move to one GUID meet, whether they chose it or not.
+#[tokio::test]
+async fn a_running_domain_claims_a_derived_guid_before_it_moves_there() -> Outcome {
+    let world = world().await;
+    let name = "back.derived.example";
+    let namespace = world.enabled(name, json!({ "guid": "chosen" })).await?;
+    let before = world.record_sets().get(name).await?;
+    let only = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let version = before.resource_version().ok_or("no version")?;
+    let mut changes = world.record_sets().watch(&only, &version).await?.boxed();
+    world.patch(&namespace, name, json!({ "guid": null })).await;
+    let mut claimed = false;
+    while let Some(change) = changes.next().await {
+        let WatchEvent::Modified(set) = change? else { return Err("deleted".into()) };
+        if set.spec.guid == before.spec.guid {
+            continue;
+        }
+        assert_eq!(set.spec.former[0].records, before.spec.records, "what is published goes on");
+        if set.spec.records.is_empty() {
+            claimed = true;
+            continue;
+        }
+        assert!(claimed, "{:?}", set.spec);
+        return Ok(());
+    }
+    Err("the watch ended".into())
 }
 
 /// Somebody deletes its record set by hand while another domain claims the GUID.

@@ -80,7 +80,8 @@ pub async fn ensure(
         }
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
-    if bid.is_served_by(&set.spec) || !waits {
+    // Whoever runs elsewhere and moves claims first. Only where nobody chose the GUID there is nobody to wait for.
+    if bid.is_served_by(&set.spec) || (!waits && contest::is_silent(&set.spec)) {
         ctx.contests.end(owner);
         return Ok(Ok(claim));
     }
@@ -96,7 +97,8 @@ pub async fn ensure(
     // The watch is in the order of writes: where it shows the claim, it shows all that were made before. Of two claims the
     // later one sees the earlier.
     let shown = cached.as_ref().and_then(|set| ctx.contests.shown_for(owner, &set.metadata));
-    let Some(held) = shown.filter(|held| *held >= SAME_MOMENT && !is_leaving(set)) else {
+    let pause = if waits { SAME_MOMENT } else { Duration::ZERO };
+    let Some(held) = shown.filter(|held| *held >= pause && !is_leaving(set)) else {
         return Ok(Ok(Claim::Contested));
     };
     match standing {
