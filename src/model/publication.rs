@@ -315,7 +315,9 @@ pub fn recover(
     let ttl = all.iter().filter_map(|r| u32::try_from(r.ttl).ok()).max().unwrap_or(0);
     let remembered = still_remembered(existing, now).map(|until| until.0.duration_since(now).as_secs());
     let ttl = ttl.max(remembered.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0));
-    let kept = release(&existing.records, drain, now);
+    // Also behind a claim under which nothing is published yet: its names may be those of a former place.
+    let kept: Vec<PublishedRecord> =
+        existing.placements().flat_map(|place| release(place.records, drain, now)).collect();
     for lane in LaneId::ALL {
         let Some(ring) = vault.rings.get_mut(lane) else { continue };
         ring.last_serial = last;

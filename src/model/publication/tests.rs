@@ -217,6 +217,20 @@ fn a_vault_from_a_backup_is_behind_what_is_published() {
     assert!(is_ahead_of(&spec, &backup));
 }
 
+/// The Secret is lost while the set claims another GUID, and the domain goes back to the names that it has.
+#[test]
+fn a_vault_made_anew_finds_its_names_occupied_behind_a_claim() {
+    let old = home("a.example");
+    let published = saved(&empty(&old), publish(&empty(&old), &vault(), &old, &[], DRAIN, at(10)));
+    let DkimRecordSetSpec { provider, guid, initial_domain, zone, records, .. } = published.clone();
+    let former = vec![FormerPlacement { provider, guid, initial_domain, zone, records }];
+    let claimed = DkimRecordSetSpec { guid: "shared".into(), records: Vec::new(), former, ..published };
+    let lanes = PerLane { primary: selectors(), second: None };
+    let again = recover(&contoso(), &old, &lanes, &claimed, DRAIN, at(30));
+    let phase = &again.rings.primary.slots[SlotId::One].phase;
+    assert!(matches!(phase, Phase::Draining { until, .. } if *until == at(130)), "{phase:?}");
+}
+
 #[test]
 fn what_was_withdrawn_at_once_is_remembered_for_a_ttl() {
     let old = home("a.example");
