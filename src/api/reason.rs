@@ -80,7 +80,7 @@ closed_list! {
         PolicyViolation,
         /// Another DkimDomain holds this domain.
         DomainClaimed,
-        /// Another domain holds this GUID.
+        /// Another domain holds this GUID, or wants it as well and comes first.
         GuidTaken,
         /// A Secret of that name exists and is not ours.
         SecretConflict,

@@ -17,7 +17,7 @@ use crate::api::{
     LABEL_MANAGED_BY, MANAGED_BY, Reason,
 };
 use crate::model::acceptance::{Order, Refusal};
-use crate::model::contest::{self, Bid, Contender, Standing};
+use crate::model::contest::{self, Bid, Contender, Holder, Standing};
 use crate::model::publication;
 use crate::model::rotation::ROUNDING;
 use crate::publish;
@@ -70,7 +70,8 @@ pub async fn ensure(
         if let Some(set) = &cached {
             give_way(ctx, set, owner).await?;
         }
-        return Ok(Err(taken(bid, cached.as_ref().map(|set| &set.spec), &of, serves)));
+        let ours = cached.as_ref().map(|set| &set.spec);
+        return Ok(Err(bid.lost(chosen, ours, Holder { domain: &of, serves })));
     }
     let claim = match of_domain(ctx, order, owner, cached.clone()).await? {
         Ok(claim) => claim,
@@ -109,7 +110,8 @@ pub async fn ensure(
         Standing::First { before } if held >= PATIENCE => {
             ctx.contests.end(owner);
             give_way(ctx, set, owner).await?;
-            Ok(Err(taken(bid, Some(&set.spec), &before, false)))
+            let to = Holder { domain: &before, serves: false };
+            Ok(Err(bid.lost(chosen, Some(&set.spec), to)))
         }
         Standing::First { .. } | Standing::Behind { .. } => Ok(Ok(Claim::Contested)),
     }
@@ -153,24 +155,6 @@ fn contender<'a>(ctx: &Context, set: &'a DkimRecordSet) -> Contender<'a> {
         spec: &set.spec,
         created: set.metadata.creation_timestamp.as_ref().map(|t| t.0),
         chosen: ctx.chose_guid(set.spec.claim_ref.as_ref()),
-    }
-}
-
-fn taken(bid: Bid<'_>, ours: Option<&DkimRecordSetSpec>, holder: &str, serves: bool) -> Refusal {
-    let home = &bid.0.home;
-    let stands = if serves {
-        format!("already stands for the domain {holder}")
-    } else {
-        format!("is wanted for the domain {holder} as well, which keeps it from this one")
-    };
-    let choose = if ours.is_none_or(contest::is_silent) {
-        "choose another GUID, or leave spec.guid out"
-    } else {
-        "choose another GUID, or set spec.guid back. Until then the keys stay under the names that they have, and mail goes on verifying"
-    };
-    Refusal {
-        reason: Reason::GuidTaken,
-        message: format!("spec.guid: {} {stands} below {}; {choose}", home.guid, home.initial_domain),
     }
 }
 

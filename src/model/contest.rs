@@ -4,10 +4,14 @@
 //! before, at least, and publishes only when nobody else does, by a write over that very claim: of any two, the one that claims
 //! last sees the other. Who ranks behind takes its claim back, so that the first is alone soon.
 
+mod words;
+
 use jiff::Timestamp;
 
 use super::acceptance::Order;
 use crate::api::{DkimRecordSetSpec, FormerPlacement, Placed};
+
+pub use words::Holder;
 
 /// What a domain wants to publish under.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{ClaimRef, PublishedRecord};
-use crate::model::acceptance::{Tenant, accept};
+use crate::model::acceptance::{Refusal, Tenant, accept};
 
 const DOMAINS: [&str; 3] = ["one.example", "two.example", "three.example"];
 
@@ -121,6 +121,47 @@ fn names_of_before_a_move_are_served_without_a_contest_and_keep_others_out() {
     assert!(Bid(&late).is_contested_by(DOMAINS[0], &moved));
     moved.former.clear();
     assert!(!Bid(&late).is_contested_by(DOMAINS[0], &moved), "they have drained");
+}
+
+#[test]
+fn who_loses_is_told_what_to_do() {
+    let elsewhere = |provider: &str, initial: &str, guid: &str| {
+        let mut runs = order(DOMAINS[0], Some(guid));
+        runs.provider = provider.into();
+        runs.home.provider = provider.into();
+        let mut there = set(&runs, records(&runs));
+        there.initial_domain = Some(initial.into());
+        there
+    };
+    let (own, serves) = ("contoso.onmail.example", Holder { domain: DOMAINS[1], serves: true });
+    let wants = Holder { serves: false, ..serves };
+    let (chosen, derived) = (order(DOMAINS[0], Some("shared")), order(DOMAINS[0], None));
+    let label = derived.home.guid.as_str();
+    let silent = set(&chosen, Vec::new());
+    let all = [
+        ("new", Bid(&chosen).lost(true, None, serves)),
+        ("claimed", Bid(&chosen).lost(true, Some(&silent), wants)),
+        ("new, derived", Bid(&derived).lost(false, None, serves)),
+        ("changed GUID", Bid(&chosen).lost(true, Some(&elsewhere("default", own, "old")), wants)),
+        (
+            "its claim stands",
+            Bid(&chosen).lost(true, Some(&Bid(&chosen).claim(&elsewhere("default", own, "old"))), wants),
+        ),
+        ("took spec.guid out", Bid(&derived).lost(false, Some(&elsewhere("default", own, "old")), serves)),
+        ("other provider", Bid(&chosen).lost(true, Some(&elsewhere("old", "old.example", "shared")), serves)),
+        ("both", Bid(&chosen).lost(true, Some(&elsewhere("old", "old.example", "old")), serves)),
+        (
+            "other provider, derived",
+            Bid(&derived).lost(false, Some(&elsewhere("old", "old.example", "x1")), serves),
+        ),
+        (
+            "other initial domain",
+            Bid(&derived).lost(false, Some(&elsewhere("default", "old.example", label)), serves),
+        ),
+    ];
+    assert!(all.iter().all(|(_, refusal)| refusal.reason == crate::api::Reason::GuidTaken));
+    let all = all.map(|(when, Refusal { message, .. })| format!("{when}:\n  {message}"));
+    insta::assert_snapshot!(all.join("\n"));
 }
 
 #[test]
