@@ -168,6 +168,8 @@ pub fn plan(book: &Book<'_>) -> Plan {
     for known in status.places.iter().filter(|known| !known.cnames) {
         let at = match places.iter().position(|place| place.id == known.id) {
             Some(at) => at,
+            // No name was written down, so that nothing was ever there: what is elsewhere does not come there now.
+            None if known.records.is_empty() && !known.leaving => continue,
             None => {
                 let mut place = Place::new(known.id.clone(), known.zone.clone(), Kind::Keys, true);
                 if !over(known, now) {
@@ -187,6 +189,8 @@ pub fn plan(book: &Book<'_>) -> Plan {
     if places.iter().all(|place| method(&place.zone) == PublishMethod::Embedded) {
         return Plan::Embedded;
     }
+    // Where nothing is published yet there may be nothing ever: a claim to the names there may be taken back.
+    places.retain(|place| !(place.wanted.is_empty() && place.unwanted.is_empty()));
     Plan::Places(places)
 }
 

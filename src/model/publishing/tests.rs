@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::api::{
-    DkimRecordSetSpec, DkimRecordSetStatus, PlaceStatus, PublishState, PublishedRecord, Reason, RecordState,
+    DkimRecordSetSpec, DkimRecordSetStatus, FormerPlacement, PlaceStatus, PublishState, PublishedRecord,
+    Reason, RecordState,
 };
 
 const RECORD: &str = "selector1-contoso-com._domainkey.contoso.onmail.example";
@@ -207,6 +208,30 @@ fn a_former_place_keeps_the_records_until_its_time_is_over() {
     // From the embedded server there is nothing to withdraw: it is forgotten, which makes it stop.
     let found = places(planned(&set, vec![known(embedded(), Some(5))], None, 5));
     assert_eq!(found.len(), 1);
+}
+
+/// Records that are at a server would be sent to another one, where nobody asked for them.
+#[test]
+fn a_place_that_was_only_claimed_is_not_left() {
+    let published = spec(outlet("a"), true, vec![record("key", None)]);
+    let DkimRecordSetSpec { provider, guid, initial_domain, zone, records, .. } = published.clone();
+    let former = vec![FormerPlacement { provider, guid, initial_domain, zone, records }];
+    let claimed = DkimRecordSetSpec {
+        guid: "shared".into(),
+        zone: outlet("b"),
+        records: vec![],
+        former,
+        ..published.clone()
+    };
+    let found = places(planned(&claimed, vec![known(outlet("a"), None)], None, 0));
+    let [only] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(only.id, place_id(&outlet("a")));
+    // Nor where it was written down, as earlier versions did.
+    let noted = PlaceStatus { records: vec![], ..known(outlet("b"), None) };
+    let found = places(planned(&published, vec![known(outlet("a"), None), noted], None, 0));
+    assert_eq!(found.len(), 1, "{found:?}");
+    // A new set is held by publishers from its beginning.
+    assert_eq!(planned(&spec(outlet("a"), true, vec![]), vec![], None, 0), Plan::Places(vec![]));
 }
 
 #[test]

@@ -136,7 +136,8 @@ impl Publisher {
         }
         let verification = self.verification(set);
         let endpoints = self.endpoints(set, &name, &verification);
-        let mut tidy = true;
+        // Before there is a place nothing says where such an object would be.
+        let mut tidy = !places.is_empty();
         for (place, done) in in_former_objects(places, written, &self.settings.namespace) {
             let settings = place.zone.outlet.as_ref().and_then(|outlet| outlet.dns_endpoint.clone());
             if !done {
