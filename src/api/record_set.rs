@@ -159,7 +159,8 @@ impl DkimRecordSet {
     /// What the embedded server is to serve: placements without an outlet, and while records are being moved away from it
     /// those that it served before, in the zone that they were in.
     pub fn embedded(&self) -> impl Iterator<Item = Placed<'_>> {
-        let untouched = self.status.is_none() && self.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
+        let noted = self.status.as_ref().is_some_and(|status| !status.places.is_empty());
+        let untouched = !noted && self.metadata.finalizers.as_ref().is_none_or(Vec::is_empty);
         let former =
             self.status.iter().flat_map(|status| &status.places).filter(|place| place.zone.outlet.is_none());
         self.spec.placements().filter_map(move |placed| {

@@ -11,9 +11,9 @@ use crate::api::{
 use crate::model::publishing::{Kind, Place, method, place_id};
 
 /// What is known of where records are. Of a set that is new to publishers and was not made for them, the embedded server
-/// has the records.
+/// has the records; so it has of one that publishers have let go of.
 pub fn known(set: &DkimRecordSet, held: bool) -> DkimRecordSetStatus {
-    if let Some(status) = &set.status {
+    if let Some(status) = set.status.as_ref().filter(|status| held || !status.places.is_empty()) {
         return status.clone();
     }
     if held {
@@ -124,6 +124,24 @@ mod tests {
         let zone: ZoneSpec = serde_json::from_value(zone).unwrap();
         let (wanted, unwanted) = (BTreeMap::new(), BTreeSet::new());
         Place { id: place_id(&zone), zone, kind, leaving: false, wanted, unwanted }
+    }
+
+    /// A claim to a place of publishers that was taken back leaves an empty status behind.
+    #[test]
+    fn what_publishers_let_go_of_is_with_the_embedded_server() {
+        let zone = |outlet: serde_json::Value| json!({ "apex": "onmail.example", "negativeTtl": 60, "outlet": outlet });
+        let record =
+            json!({ "selector": "s", "name": "s.onmail.example", "ttl": 60, "value": "v", "serial": 1 });
+        let spec = json!({ "provider": "p", "guid": "g", "zone": zone(json!({ "method": "Manual" })),
+            "drainSeconds": 60, "records": [record] });
+        let mut set = DkimRecordSet::new("contoso.com", serde_json::from_value(spec).unwrap());
+        for status in [None, Some(DkimRecordSetStatus::default())] {
+            set.status = status;
+            assert_eq!(set.embedded().count(), 1, "the server has it until publishers say where it is");
+            let places = known(&set, false).places;
+            assert!(places.len() == 1 && places[0].leaving && places[0].zone.outlet.is_none(), "{places:?}");
+            assert_eq!(known(&set, true), DkimRecordSetStatus::default(), "it was made for publishers");
+        }
     }
 
     #[test]

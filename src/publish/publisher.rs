@@ -154,8 +154,8 @@ impl Publisher {
     /// new one.
     async fn hold(&self, set: &DkimRecordSet, ahead: &DkimRecordSetStatus) -> Result<(), Error> {
         let version = match &set.status {
-            Some(_) => set.resource_version(),
-            None => self.sets().save(set, set.resource_version(), ahead).await?,
+            Some(status) if !status.places.is_empty() => set.resource_version(),
+            _ => self.sets().save(set, set.resource_version(), ahead).await?,
         };
         self.sets().hold(set, version).await
     }
