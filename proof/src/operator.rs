@@ -66,6 +66,7 @@ pub fn empty_set(order: &Order) -> DkimRecordSetSpec {
         claim_ref: None,
         provider: order.provider.clone(),
         guid: order.home.guid.to_string(),
+        initial_domain: Some(order.home.initial_domain.to_string()),
         zone: order.home.zone.clone(),
         orphaned: false,
         drain_seconds: order.drain_time().as_secs(),

@@ -174,6 +174,7 @@ impl Rules {
             claim_ref: None,
             provider: order.provider.clone(),
             guid: order.home.guid.to_string(),
+            initial_domain: Some(order.home.initial_domain.to_string()),
             zone: order.home.zone.clone(),
             orphaned: false,
             drain_seconds: drain.as_secs(),

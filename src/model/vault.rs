@@ -262,6 +262,7 @@ mod tests {
             until: at(9),
             held: false,
             reached: false,
+            answered: PerLane::default(),
             withdrawn: None,
         };
         vault.former = vec![left.clone()];
