@@ -133,7 +133,8 @@ pub fn plan(
         let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
         LaneObserved { sights, custody, in_use }
     });
-    let published = publication::serves_drained(set, &before.vault, now);
+    let present = now.max(before.vault.high_water());
+    let published = publication::serves_drained(set, &before.vault, present);
     let observed = VaultObserved { lanes, former: FormerSeen { in_use: eyes.former_in_use, published } };
     let decision = rules.decide(&before.vault, order, &observed, now);
     let now = rules.moment(&before.vault, now);

@@ -53,7 +53,9 @@ pub async fn ensure(
     }
     // Looked for after its own: of what was written before that nothing is missing.
     let others = others(ctx, bid);
-    let ours = cached.as_ref().filter(|set| bid.is_claimed_by(&set.spec)).map(|set| contender(ctx, set));
+    // Another tenant's is none of its business.
+    let own = cached.as_ref().filter(|set| is_of(set, owner));
+    let ours = own.filter(|set| bid.is_claimed_by(&set.spec)).map(|set| contender(ctx, set));
     let rivals = others.iter().filter_map(|other| other.0.as_ref().ok()).map(|other| contender(ctx, other));
     let standing = bid.standing(ours.as_ref(), rivals);
     let behind = matches!(standing, Standing::Behind { .. });
@@ -70,8 +72,7 @@ pub async fn ensure(
         if let Some(set) = &cached {
             give_way(ctx, set, owner).await?;
         }
-        let ours = cached.as_ref().map(|set| &set.spec);
-        return Ok(Err(bid.lost(chosen, ours, Holder { domain: &of, serves })));
+        return Ok(Err(bid.lost(chosen, own.map(|set| &set.spec), Holder { domain: &of, serves })));
     }
     let claim = match of_domain(ctx, order, owner, cached.clone()).await? {
         Ok(claim) => claim,
@@ -126,9 +127,14 @@ fn others(ctx: &Context, bid: Bid<'_>) -> Vec<Arc<DeserializeGuard<DkimRecordSet
     ctx.record_sets_seen.state_filter(|guard| guard.0.as_ref().is_ok_and(contests))
 }
 
+/// Whether a DkimDomain holds a set.
+fn is_of(set: &DkimRecordSet, owner: &Owner) -> bool {
+    set.spec.claim_ref.as_ref().is_some_and(|claim| claim.uid == owner.uid)
+}
+
 /// Takes a claim back under which nothing is published yet: nobody is to find it in the way.
 async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(), Error> {
-    if set.spec.claim_ref.as_ref().is_none_or(|claim| claim.uid != owner.uid) {
+    if !is_of(set, owner) {
         return Ok(());
     }
     match contest::unclaimed(&set.spec) {

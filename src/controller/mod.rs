@@ -177,7 +177,8 @@ async fn reconcile_domain(
         ctx.look_when_asked(key, request);
     }
     let signers = ctx.acknowledged(key, &order, number, &known.vault);
-    let drained = publication::serves_drained(&record_set.spec, &known.vault, now);
+    let present = now.max(known.vault.high_water());
+    let drained = publication::serves_drained(&record_set.spec, &known.vault, present);
     let observed = observe::all(&order, &known.vault, &known.custody, &seen, &signers, drained);
     let decision = rotation::decide_vault(&known.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;
@@ -235,8 +236,10 @@ async fn reconcile_domain(
     let written = report::report(ctx, domain, &facts).await?;
     let stale = glance.as_ref().map(|glance| glance.until);
     let wake = [decision.wake, applied.next_end, signers.wake, stale].into_iter().flatten().min();
-    let rest = rest(ctx, wake);
-    if !decision.look {
+    // That names are gone is decided upon once the set is seen without them.
+    let let_go = drained && applied.record_set != before.record_set;
+    let rest = if let_go { Duration::from_secs(1) } else { rest(ctx, wake) };
+    if !decision.look && !let_go {
         let after = Versions {
             domain: written.or(domain_seen),
             record_set: applied.record_set,

@@ -87,7 +87,8 @@ impl Bid<'_> {
     #[must_use]
     pub fn is_contested_by(&self, name: &str, spec: &DkimRecordSetSpec) -> bool {
         let begins = |place: &Placed<'_>| place.records.is_empty() && spec.claim_ref.is_some();
-        let meets = |place: &Placed<'_>| self.is_at(place) && (begins(place) || self.has_names(place));
+        // Names say all, whatever the place is called.
+        let meets = |place: &Placed<'_>| self.has_names(place) || (self.is_at(place) && begins(place));
         name != self.0.domain.as_str() && spec.placements().any(|place| meets(&place))
     }
 

@@ -77,6 +77,12 @@ pub fn relocate(
     let held = |former: &FormerHome| former.held && !former.reached;
     let may_be_reached = |former: &FormerHome| former.held && former.reached;
     let FormerSeen { in_use: former_in_use, published } = seen;
+    // The record set lets them go as their drain ends; resolvers forget them from then on, whenever that was written. What is
+    // gone is not held any more: somebody else may have the names by now.
+    let goes = |former: &FormerHome| former.has_drained(now) && former.withdrawn.is_none();
+    if !published && run.vault.former.iter().any(goes) {
+        run.make(Move::Withdraw);
+    }
     let may_be_held = |former: &FormerHome| !former.held && former.withdrawn.is_none();
     if former_in_use && run.vault.former.iter().any(may_be_held) {
         run.make(Move::Hold);
@@ -87,11 +93,6 @@ pub fn relocate(
     }
     if !former_in_use && run.vault.former.iter().any(may_be_reached) && run.is_parted(sights) {
         run.make(Move::Part { drain: policy.parting_time() });
-    }
-    // The record set lets them go as their drain ends; resolvers forget them from then on, whenever that was written.
-    let goes = |former: &FormerHome| former.has_drained(now) && former.withdrawn.is_none();
-    if !published && run.vault.former.iter().any(goes) {
-        run.make(Move::Withdraw);
     }
     let rounding = policy.rounding;
     if run.vault.former.iter().any(|former| former.is_over(rounding, now)) {

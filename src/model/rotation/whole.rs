@@ -9,7 +9,7 @@ use super::{
     relocate,
 };
 use crate::model::home::Home;
-use crate::model::keyring::Phase;
+use crate::model::keyring::{Mode, Phase};
 use crate::model::lanes::{LaneId, PerLane};
 use crate::model::selector::{PerSlot, Selector, SlotId};
 use crate::model::vault::{Vault, VaultChange};
@@ -123,27 +123,17 @@ impl Run {
     ) -> Decision {
         let settled = self.vault.settled_next(lane, self.now);
         let announced = self.vault.moving.as_ref().is_some_and(|moving| moving.announced.is_some());
-        // Mail begins to go through a copy only where no name goes of which it may have been made.
-        let doubtful = self.vault.rings.get(lane).is_some_and(|ring| self.vault.doubts_copies(ring.mode));
         let shown = observed.and_then(|o| o.sights.merged(settled, announced)).filter(|_| !renamed);
-        let mut evidence = shown.map(|seen| if doubtful { seen.by_name() } else { seen });
-        let answered = self.vault.answered_elsewhere(lane, self.now);
-        for (slot, seen) in
-            evidence.iter_mut().flat_map(|seen| SlotId::ALL.into_iter().zip(&mut seen.slots.0))
-        {
-            let led = matches!(seen.link, LinkSight::Verified { .. });
-            // What a tenant publishes itself leads nowhere.
-            if led && !answered[slot] && !policy.link_per_key {
-                seen.link = LinkSight::Unclear;
-            }
-        }
+        let evidence = shown.map(|shown| self.counted(lane, policy, shown));
         let custody = observed.map_or(PerSlot([false; 2]), |o| o.custody);
         let in_use = observed.map_or(PerSlot::default(), |o| o.in_use);
         let observed = Observed { evidence: evidence.as_ref(), custody, in_use };
         let ring = self.vault.rings.get(lane).unwrap_or(&self.vault.rings.primary);
         let mut decision = decide(ring, &self.terms(policy), &observed, self.now);
         if let Some(Wait::Unclear { slot }) = decision.waiting
-            && let (Some(shown), Some(counted)) = (&shown, &evidence)
+            && let (Mode::Domain, Some(shown), Some(counted)) = (ring.mode, shown, evidence)
+            && policy.is_fresh(shown.at, self.now)
+            && shown.slots[slot].key.is_there()
             && shown.slots[slot].link != counted.slots[slot].link
         {
             decision.waiting = Some(Wait::FormerNames { slot });
@@ -152,6 +142,22 @@ impl Run {
             self.make(VaultChange::Key { lane, change: change.clone() });
         }
         decision
+    }
+
+    /// What counts of what is shown. Mail begins to go through a copy only where no name goes of which it may have been made, and
+    /// through a CNAME only where the key answers at all names that it may lead to.
+    fn counted(&self, lane: LaneId, policy: &Policy, shown: Evidence) -> Evidence {
+        let doubtful = self.vault.rings.get(lane).is_some_and(|ring| self.vault.doubts_copies(ring.mode));
+        let mut counted = if doubtful { shown.by_name() } else { shown };
+        let answered = self.vault.answered_elsewhere(lane, self.now);
+        for slot in SlotId::ALL {
+            let link = &mut counted.slots[slot].link;
+            // What a tenant publishes itself leads nowhere.
+            if matches!(link, LinkSight::Verified { .. }) && !answered[slot] && !policy.link_per_key {
+                *link = LinkSight::Unclear;
+            }
+        }
+        counted
     }
 
     /// During a move, the names of before answer under the TTLs of before.
