@@ -16,7 +16,7 @@ awk '
   /^ *Running / { program = $0; sub(/^ *Running (unittests )?/, "", program); sub(/ \(.*/, "", program) }
   /^ *Doc-tests / { program = "documentation of " $2 }
   # Programs that are one proof end with a line such as "chaos: ok rotations=12 …".
-  /^[a-z]+: (ok|failed)/ {
+  /^[a-z]+: (ok|failed|caught=)/ {
     proofs[++proof] = $0
     if (program ~ /^tests\/chaos/) {
       good = /: ok/
