@@ -78,12 +78,6 @@ pub fn empty_set(order: &Order) -> DkimRecordSetSpec {
     }
 }
 
-/// Whether anything is published.
-#[must_use]
-pub fn publishes(set: &DkimRecordSetSpec) -> bool {
-    set.placements().any(|place| !place.records.is_empty())
-}
-
 /// The Secret as it is, or where it is gone, or older than what is published, as it is made anew from the record set.
 #[must_use]
 pub fn open(order: &Order, secret: Option<&Stored>, set: &DkimRecordSetSpec, now: Timestamp) -> Stored {
@@ -118,7 +112,7 @@ pub fn plan(
     mut make: impl FnMut(u64, KeyKind, bool, Timestamp) -> KeyInfo,
 ) -> Plan {
     // Before anything is published nobody looks.
-    let looks = publishes(set);
+    let looks = set.publishes();
     let lanes = before.vault.rings.map(|lane, ring| {
         let sight = |home: &Home, ring: &Keyring| {
             let observation = (eyes.look)(lane, home).filter(|_| looks)?;
@@ -133,8 +127,7 @@ pub fn plan(
         let in_use = eyes.in_use.get(lane).copied().unwrap_or_default();
         LaneObserved { sights, custody, in_use }
     });
-    let present = now.max(before.vault.high_water());
-    let published = publication::serves_drained(set, &before.vault, present);
+    let published = publication::serves_drained(set, &before.vault, now);
     let observed = VaultObserved { lanes, former: FormerSeen { in_use: eyes.former_in_use, published } };
     let decision = rules.decide(&before.vault, order, &observed, now);
     let now = rules.moment(&before.vault, now);

@@ -153,6 +153,12 @@ impl DkimRecordSetSpec {
             records: &f.records,
         }))
     }
+
+    /// Whether anything is to be published, at whatever place.
+    #[must_use]
+    pub fn publishes(&self) -> bool {
+        self.placements().any(|place| !place.records.is_empty())
+    }
 }
 
 impl DkimRecordSet {

@@ -44,11 +44,23 @@ pub async fn ensure(
     owner: &Owner,
     chosen: bool,
 ) -> Result<Result<Claim, Refusal>, Error> {
+    let claim = contend(ctx, order, owner, chosen).await?;
+    if !matches!(claim, Ok(Claim::Contested)) {
+        ctx.contests.end(owner);
+    }
+    Ok(claim)
+}
+
+async fn contend(
+    ctx: &Context,
+    order: &Order,
+    owner: &Owner,
+    chosen: bool,
+) -> Result<Result<Claim, Refusal>, Error> {
     let bid = Bid(order);
     let cached = ctx.cached_record_set(order.domain.as_str());
     // Once it publishes nobody comes before it, and the walk over all record sets can be spared.
     if cached.as_ref().is_some_and(|set| bid.is_served_by(&set.spec)) {
-        ctx.contests.end(owner);
         return of_domain(ctx, order, owner, cached).await;
     }
     // Looked for after its own: of what was written before that nothing is missing.
@@ -61,14 +73,12 @@ pub async fn ensure(
     let behind = matches!(standing, Standing::Behind { .. });
     let waits = chosen || behind || ctx.others_choose(order);
     let served = matches!(standing, Standing::Behind { serves: true, .. });
-    let silent = cached.as_ref().is_none_or(|set| contest::is_silent(&set.spec));
+    let silent = !cached.as_ref().is_some_and(|set| set.spec.publishes());
     // Its record set may have been deleted by hand: its keys are in use, and nobody is to get their names meanwhile.
     if silent && waits && !served && observe::serves(ctx, order, owner).await? {
-        ctx.contests.end(owner);
         return of_domain(ctx, order, owner, cached).await;
     }
     if let Standing::Behind { of, serves } = standing {
-        ctx.contests.end(owner);
         if let Some(set) = &cached {
             give_way(ctx, set, owner).await?;
         }
@@ -76,15 +86,11 @@ pub async fn ensure(
     }
     let claim = match of_domain(ctx, order, owner, cached.clone()).await? {
         Ok(claim) => claim,
-        Err(refusal) => {
-            ctx.contests.end(owner);
-            return Ok(Err(refusal));
-        }
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let (Claim::Held(set) | Claim::New(set)) = &claim else { return Ok(Ok(claim)) };
     // Whoever runs elsewhere and moves claims first. Only where nobody chose the GUID there is nobody to wait for.
-    if bid.is_served_by(&set.spec) || (!waits && contest::is_silent(&set.spec)) {
-        ctx.contests.end(owner);
+    if bid.is_served_by(&set.spec) || (!waits && !set.spec.publishes()) {
         return Ok(Ok(claim));
     }
     if !bid.is_claimed_by(&set.spec) {
@@ -104,12 +110,8 @@ pub async fn ensure(
         return Ok(Ok(Claim::Contested));
     };
     match standing {
-        Standing::Alone => {
-            ctx.contests.end(owner);
-            Ok(Ok(claim))
-        }
+        Standing::Alone => Ok(Ok(claim)),
         Standing::First { before } if held >= PATIENCE => {
-            ctx.contests.end(owner);
             give_way(ctx, set, owner).await?;
             let to = Holder { domain: &before, serves: false };
             Ok(Err(bid.lost(chosen, Some(&set.spec), to)))
@@ -138,7 +140,7 @@ async fn give_way(ctx: &Context, set: &DkimRecordSet, owner: &Owner) -> Result<(
         return Ok(());
     }
     match contest::unclaimed(&set.spec) {
-        _ if contest::is_silent(&set.spec) => release(ctx, set, DeletionPolicy::Drain).await,
+        _ if !set.spec.publishes() => release(ctx, set, DeletionPolicy::Drain).await,
         Some(before) => save(ctx, set, before).await.map(|_| ()),
         None => Ok(()),
     }
@@ -152,7 +154,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a set that publishes nothing is being deleted: it contends no more.
 fn is_leaving(set: &DkimRecordSet) -> bool {
-    set.metadata.deletion_timestamp.is_some() && contest::is_silent(&set.spec)
+    set.metadata.deletion_timestamp.is_some() && !set.spec.publishes()
 }
 
 fn contender<'a>(ctx: &Context, set: &'a DkimRecordSet) -> Contender<'a> {

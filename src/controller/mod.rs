@@ -132,7 +132,7 @@ async fn reconcile_domain(
         custodian.stored = None;
     }
     let unknown = custodian.stored.is_none() && glance.is_none();
-    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
+    let published = record_set.spec.publishes();
     let lost = unknown && published;
     // What a former owner's keys left draining is no loss of one that had none yet.
     if lost && !taken_now && !report::told_of_loss(domain) && report::had_keys(domain) {
@@ -177,8 +177,7 @@ async fn reconcile_domain(
         ctx.look_when_asked(key, request);
     }
     let signers = ctx.acknowledged(key, &order, number, &known.vault);
-    let present = now.max(known.vault.high_water());
-    let drained = publication::serves_drained(&record_set.spec, &known.vault, present);
+    let drained = publication::serves_drained(&record_set.spec, &known.vault, now);
     let observed = observe::all(&order, &known.vault, &known.custody, &seen, &signers, drained);
     let decision = rotation::decide_vault(&known.vault, &order.wanted(), &observed, now);
     let imports::Imports { keys: brought, fault: import_fault } = imports;

@@ -161,8 +161,7 @@ pub async fn elsewhere(
     custodian: &Custodian,
     record_set: &DkimRecordSet,
 ) -> Result<Option<Refusal>, Error> {
-    let published = record_set.spec.placements().any(|place| !place.records.is_empty());
-    if custodian.there.is_some() || !published {
+    if custodian.there.is_some() || !record_set.spec.publishes() {
         return Ok(None);
     }
     let others = ctx.key_namespaces(&owner.namespace);

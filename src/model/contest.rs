@@ -110,8 +110,7 @@ impl Bid<'_> {
     }
 
     /// Whether one contender goes before another.
-    #[must_use]
-    pub fn is_before(&self, one: &Contender<'_>, other: &Contender<'_>) -> bool {
+    fn is_before(&self, one: &Contender<'_>, other: &Contender<'_>) -> bool {
         self.rank(one) < self.rank(other)
     }
 
@@ -139,8 +138,8 @@ impl Bid<'_> {
         let Contender { name, spec, created, chosen } = *contender;
         let stage = match () {
             () if self.is_served_by(spec) => Stage::Serves,
-            () if is_silent(spec) => Stage::Begins,
-            () => Stage::Moves,
+            () if spec.publishes() => Stage::Moves,
+            () => Stage::Begins,
         };
         Rank { stage, created, chosen, name }
     }
@@ -159,12 +158,6 @@ impl Bid<'_> {
         let mut wanted = self.0.lanes.iter().flat_map(|(_, lane)| lane.targets.0.iter());
         wanted.any(|name| place.records.iter().any(|record| record.name == name.as_str()))
     }
-}
-
-/// Whether a set publishes nothing anywhere.
-#[must_use]
-pub fn is_silent(spec: &DkimRecordSetSpec) -> bool {
-    spec.placements().all(|place| place.records.is_empty())
 }
 
 /// What a set is without a claim under which nothing is published yet, where it publishes elsewhere.

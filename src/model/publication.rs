@@ -41,8 +41,7 @@ pub fn publish(
 ) -> Publication {
     let before: Vec<&PublishedRecord> = existing.placements().flat_map(|place| place.records).collect();
     let mut places = vec![place(wanted, derive(vault, wanted, None, armed, &before, now))];
-    let also = std::iter::once(&vault.home).chain(vault.moving.as_ref().map(|moving| &moving.to));
-    for home in also.filter(|home| !home.is_at(wanted)) {
+    for home in vault.homes().filter(|home| !home.is_at(wanted)) {
         add(&mut places, place(home, derive(vault, home, None, armed, &before, now)));
     }
     for former in vault.former.iter().filter(|former| !former.home.is_at(wanted)) {
@@ -244,37 +243,36 @@ pub fn still_remembered(existing: &DkimRecordSetSpec, now: Timestamp) -> Option<
 /// Whether names of homes that have drained are still published: the write that takes them out is to come.
 #[must_use]
 pub fn serves_drained(existing: &DkimRecordSetSpec, vault: &Vault, now: Timestamp) -> bool {
-    let drained: Vec<&Home> =
-        vault.former.iter().filter(|former| former.has_drained(now)).map(|former| &former.home).collect();
-    if drained.is_empty() {
+    let now = now.max(vault.high_water());
+    let mut drained = vault.former.iter().filter(|former| former.has_drained(now)).peekable();
+    if drained.peek().is_none() {
         return false;
     }
     let selectors =
         || vault.rings.iter().flat_map(|(_, ring)| ring.slots.iter().map(|(_, slot)| &slot.selector));
     let names = |home: &Home| selectors().filter_map(|s| home.target(s).ok()).collect::<Vec<_>>();
-    let wanted: Vec<_> = [Some(&vault.home), vault.moving.as_ref().map(|m| &m.to)]
-        .into_iter()
-        .flatten()
-        .flat_map(names)
-        .collect();
-    let gone: Vec<_> = drained.into_iter().flat_map(names).filter(|name| !wanted.contains(name)).collect();
+    let wanted: Vec<_> = vault.homes().flat_map(names).collect();
+    let gone: Vec<_> = drained.flat_map(|f| names(&f.home)).filter(|name| !wanted.contains(name)).collect();
     let is_gone = |record: &PublishedRecord| gone.iter().any(|name| name.as_str() == record.name);
     existing.placements().any(|place| place.records.iter().any(is_gone))
+}
+
+/// When records end.
+fn ends(spec: &DkimRecordSetSpec) -> impl Iterator<Item = Timestamp> {
+    let records = spec.placements().flat_map(|place| place.records);
+    records.filter_map(|record| record.keep_until.as_ref()).map(|until| until.0)
 }
 
 /// When something of a record set that nobody claims is over next.
 #[must_use]
 pub fn over_at(spec: &DkimRecordSetSpec) -> Option<Timestamp> {
-    let records = spec.placements().flat_map(|place| place.records);
-    let ends = records.filter_map(|record| record.keep_until.as_ref());
-    ends.chain(&spec.remembered_until).map(|until| until.0).min()
+    ends(spec).chain(spec.remembered_until.as_ref().map(|until| until.0)).min()
 }
 
 /// When the next of these records ends. A newcomer may be waiting for its name.
 #[must_use]
 pub fn next_end(spec: &DkimRecordSetSpec, now: Timestamp) -> Option<Timestamp> {
-    let records = spec.placements().flat_map(|place| place.records);
-    records.filter_map(|r| r.keep_until.as_ref()).map(|until| until.0).filter(|end| *end > now).min()
+    ends(spec).filter(|end| *end > now).min()
 }
 
 /// The greatest serial of any key so far, as vault and record set know it.

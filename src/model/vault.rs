@@ -156,13 +156,17 @@ impl Vault {
         })
     }
 
+    /// Where the keys are, and during a move where they are about to be.
+    pub fn homes(&self) -> impl Iterator<Item = &Home> {
+        std::iter::once(&self.home).chain(self.moving.as_ref().map(|moving| &moving.to))
+    }
+
     /// Whether keys that have signed are published at these names.
     #[must_use]
     pub fn serves_at(&self, home: &Home) -> bool {
         let former =
             self.former.iter().filter(|former| former.withdrawn.is_none()).map(|former| &former.home);
-        let all = former.chain(self.moving.as_ref().map(|moving| &moving.to)).chain([&self.home]);
-        self.has_signed() && all.into_iter().any(|there| there.is_at(home))
+        self.has_signed() && self.homes().chain(former).any(|there| there.is_at(home))
     }
 
     /// Whether a copy of a key is no CNAME to what begins now in a lane with this mode: it may have been made of names that go,

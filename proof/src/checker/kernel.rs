@@ -151,12 +151,12 @@ impl Kernel {
     /// Whether a record set has no records and knows of none.
     pub fn is_new(&self, set: u32) -> bool {
         let set = self.sets.get(set);
-        set.last_serial == 0 && !operator::publishes(&set)
+        set.last_serial == 0 && !set.publishes()
     }
 
     /// Whether a record set publishes anything.
     pub fn publishes(&self, set: u32) -> bool {
-        operator::publishes(&self.sets.get(set))
+        self.sets.get(set).publishes()
     }
 
     pub(super) fn order(&self, spec: Spec) -> Arc<Order> {

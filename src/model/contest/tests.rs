@@ -69,7 +69,7 @@ fn a_claim_leaves_what_is_published_and_can_be_taken_back() {
     let bid = Bid(&wants);
     assert!(!bid.is_claimed_by(&published) && contest_free(&published));
     let claimed = bid.claim(&published);
-    assert!(bid.is_claimed_by(&claimed) && !bid.is_served_by(&claimed) && !is_silent(&claimed));
+    assert!(bid.is_claimed_by(&claimed) && !bid.is_served_by(&claimed) && claimed.publishes());
     assert_eq!(claimed.former[0].records, published.records);
     assert_eq!(unclaimed(&claimed).as_ref(), Some(&published));
     // Another wish before the first one was decided leaves nothing of it.

@@ -1,6 +1,6 @@
 //! What is told of a lost contest.
 
-use super::{Bid, is_silent};
+use super::Bid;
 use crate::api::{DkimRecordSetSpec, Placed, Reason};
 use crate::model::acceptance::Refusal;
 
@@ -34,8 +34,8 @@ impl Bid<'_> {
             true => "choose another GUID",
             false => "choose a GUID in spec.guid",
         };
-        let runs = ours.filter(|ours| !is_silent(ours));
-        let rest = match runs.and_then(|ours| ours.placements().find(|place| !place.records.is_empty())) {
+        let runs = ours.and_then(|ours| ours.placements().find(|place| !place.records.is_empty()));
+        let rest = match runs {
             None if chosen => ", or leave spec.guid out".to_owned(),
             None => String::new(),
             Some(there) => format!(
