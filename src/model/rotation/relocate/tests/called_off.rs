@@ -80,15 +80,20 @@ fn a_move_called_off_twice_is_waited_for_as_the_first_time() {
     assert_eq!(former(&world), [(true, true)]);
 }
 
-#[test]
-fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
+/// A move was called off that the tenant was told of; its CNAMEs are seen where they belong. Resolvers remember these for a day.
+fn parted() -> World {
     let mut world = World::enabled();
     (world.policy.drain, world.policy.cname_ttl) = (SignedDuration::from_mins(1), 86_400);
     world.announce();
     world.wanted = home("a.example");
     world.settle();
-    // The CNAMEs are seen where they belong.
     world.pass(1);
+    world
+}
+
+#[test]
+fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
+    let mut world = parted();
     world.pass(86_400 - 1);
     let drained = |world: &World| world.vault.former[0].has_drained(world.now);
     assert!(!drained(&world));
@@ -98,20 +103,14 @@ fn names_that_a_cname_has_left_stay_for_as_long_as_resolvers_may_follow_it() {
 
 #[test]
 fn a_key_that_is_new_waits_while_resolvers_may_be_led_to_names_of_a_move_called_off() {
-    let mut world = World::enabled();
-    (world.policy.drain, world.policy.cname_ttl) = (SignedDuration::from_mins(1), 86_400);
-    world.announce();
-    world.wanted = home("a.example");
-    world.settle();
-    // The CNAMEs are seen where they belong. The next key had settled under both names.
-    world.pass(1);
+    let mut world = parted();
     let count = |world: &World| world.vault.rings.primary.log.count;
     let rotate = |world: &mut World| {
         world.policy.rotate_at = Some(world.now);
         world.settle();
     };
     rotate(&mut world);
-    assert_eq!(count(&world), 1);
+    assert_eq!(count(&world), 1, "the next key had settled under both names");
     world.pass(600);
     world.pass(600);
     rotate(&mut world);
